@@ -1,0 +1,1 @@
+//! Measures ours beside the peers and the floors.

@@ -1,0 +1,1 @@
+//! mailsql.toml: one file a section.

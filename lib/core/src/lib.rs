@@ -1,0 +1,1 @@
+//! Addresses, accounts, verdicts, the authenticator, the cache.

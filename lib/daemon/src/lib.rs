@@ -1,0 +1,1 @@
+//! What every daemon does: listeners, privileges, limits, shutdown, logs.

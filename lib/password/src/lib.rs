@@ -1,0 +1,1 @@
+//! Stored password schemes: verify and create.

@@ -1,0 +1,1 @@
+//! The wires: bytes in, types out.

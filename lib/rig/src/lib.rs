@@ -1,0 +1,1 @@
+//! Starts real peers in temporary folders for tests and benchmarks.

@@ -1,0 +1,1 @@
+//! The account database: MySQL-protocol servers and SQLite.

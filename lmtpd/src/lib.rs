@@ -1,0 +1,1 @@
+//! LMTP delivery to Maildir.

@@ -1,0 +1,2 @@
+//! The mailsql command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! PAM module on the mailsql account database, a drop-in for pam_mysql.

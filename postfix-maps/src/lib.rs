@@ -1,0 +1,1 @@
+//! Postfix lookup tables on the mailsql account database.

@@ -1,0 +1,1 @@
+//! saslauthd on the mailsql account database.

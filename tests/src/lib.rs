@@ -1,0 +1,1 @@
+//! The whole against real peers: one file a peer, one a story.
