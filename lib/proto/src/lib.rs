@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod lmtp;
 pub mod saslauthd;
 pub mod socketmap;
 
