@@ -16,7 +16,9 @@
 
 pub mod ask;
 pub mod lmtp;
+pub mod policy;
 pub mod saslauthd;
 pub mod socketmap;
+pub mod tcp_table;
 
 mod number;
