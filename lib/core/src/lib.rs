@@ -1,1 +1,24 @@
-//! Addresses, accounts, verdicts, the authenticator, the cache.
+//! Addresses, accounts, verdicts, and the decisions made on them.
+//!
+//! The data's way: a program decodes a question from its wire and asks an [`Authenticator`] (may this user in?) or a
+//! [`resolve`] function (where does this address lead?). Both ask a [`Directory`], which is the database behind a
+//! [`CachedDirectory`]. Answers keep two things apart everywhere: *there is no such thing* (`Ok(None)`) and *I could
+//! not find out* (`Err(Unavailable)`); the first bounces mail, the second defers it.
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod address;
+pub mod authenticator;
+pub mod cache;
+pub mod directory;
+pub mod resolve;
+pub mod verdict;
+pub mod verifier;
+
+pub use account::{Account, Quota};
+pub use address::{Address, AddressError};
+pub use authenticator::{Authenticator, Login};
+pub use cache::{CacheStats, CacheTimes, CachedDirectory};
+pub use directory::{Directory, Lookup};
+pub use verdict::{Unavailable, Verdict};
+pub use verifier::Verifier;

@@ -1,0 +1,24 @@
+//! Logs on standard error: one line an event, fixed keys, no secrets.
+
+use mailsql_config::{Log, LogFormat};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. `$RUST_LOG` goes before the configuration; `level` from the command line before both.
+pub fn start(config: &Log, level: Option<&str>) {
+    let filter = match level {
+        Some(level) => EnvFilter::try_new(level),
+        None => EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&config.level)),
+    };
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
+    // The journal and syslog put their own time before each line.
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    // Failing means that a log was started before, as in tests; that one goes on.
+    let _ = match (config.format, journal) {
+        (LogFormat::Json, _) => builder.json().flatten_event(true).try_init(),
+        (LogFormat::Text, true) => builder.without_time().try_init(),
+        (LogFormat::Text, false) => builder.try_init(),
+    };
+}

@@ -1,0 +1,141 @@
+//! From `main` to the end of a daemon.
+
+use crate::control;
+use crate::listen::Activation;
+use crate::privileges::{Identity, drop_to};
+use crate::serve::Shutdown;
+use crate::shared::{Remember, Secrets, Shared};
+use anyhow::{Context, Result};
+use mailsql_config::Config;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long requests under way may take once the daemon is to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The future of a service.
+pub type Serving = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// A service whose listeners are bound.
+pub trait Bound: Send {
+    /// The section it comes from.
+    fn name(&self) -> &'static str;
+
+    /// Serves until shutdown.
+    fn serve(self: Box<Self>, shared: Arc<Shared>, shutdown: Shutdown) -> Serving;
+}
+
+/// A program that is about to run.
+pub struct Program {
+    /// Its name, for the control socket.
+    pub name: &'static str,
+    /// Its configuration.
+    pub config: Config,
+    /// Whether logins are remembered.
+    pub remember: Remember,
+    /// Whether it delivers mail, and so runs as the owner of the mail files.
+    pub delivers: bool,
+    /// Log level from the command line.
+    pub level: Option<String>,
+}
+
+/// Exit status for a wrong command line or configuration.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit status for trouble that may pass.
+pub const EXIT_TEMPORARY: u8 = 75;
+
+/// Reads a configuration for a program's `main`; prints what is wrong with it.
+#[expect(clippy::print_stderr, reason = "there is no log before there is a configuration")]
+pub fn configuration(program: &str, path: &std::path::Path) -> Result<Config, ExitCode> {
+    Config::load(path).map_err(|error| {
+        eprintln!("{program}: {error}");
+        ExitCode::from(EXIT_USAGE)
+    })
+}
+
+/// Runs a daemon: `bind` binds its services' listeners while it is still root.
+#[expect(clippy::print_stderr, reason = "the person who starts a daemon by hand looks at the terminal")]
+pub fn run(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>) -> ExitCode {
+    crate::log::start(&program.config.log, program.level.as_deref());
+    let name = program.name;
+    match start(program, bind) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>) -> Result<()> {
+    let config = Arc::new(program.config);
+    // Neither a core dump nor another process of the same user may show what passes through here.
+    nix::sys::prctl::set_dumpable(false).context("prctl(PR_SET_DUMPABLE)")?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    let mut activation = Activation::from_environment();
+    let services = bind(&config, &mut activation)?;
+    let identity =
+        if nix::unistd::Uid::effective().is_root() { Some(Identity::of(&config, program.delivers)?) } else { None };
+    let control = control::bind(program.name, &config, identity.as_ref());
+    let secrets = Secrets::read(&config)?;
+    if let Some(identity) = &identity {
+        drop_to(identity)?;
+    }
+
+    let threads = match config.serve.threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    runtime.block_on(async {
+        let shared = Arc::new(Shared::open(config, &secrets, program.remember)?);
+        drop(secrets);
+        let (shutdown, finish) = Shutdown::new();
+        let refresh = tokio::spawn(Arc::clone(&shared.directory).keep_domains_fresh());
+        let mut running = tokio::task::JoinSet::new();
+        if let Some(listener) = control {
+            running.spawn(control::serve(listener, Arc::clone(&shared), shutdown.clone()));
+        }
+        for service in services {
+            tracing::info!(service = service.name(), "serving");
+            running.spawn(service.serve(Arc::clone(&shared), shutdown.clone()));
+        }
+        drop(shutdown);
+        // Whoever waits for us to be ready may ask at once: the listeners are bound and accepting.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let outcome = until_told(&shared, &mut running).await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        refresh.abort();
+        if !finish.finish(PATIENCE).await {
+            tracing::warn!("ended with requests still under way");
+        }
+        running.abort_all();
+        outcome
+    })
+}
+
+/// Waits for the signal to end, or for a service that fails.
+async fn until_told(shared: &Shared, running: &mut tokio::task::JoinSet<Result<()>>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                shared.forget_all();
+                let _ = shared.directory.refresh_domains().await;
+                tracing::info!("caches dropped on SIGHUP");
+            }
+            Some(ended) = running.join_next() => ended.context("a service broke off")??,
+        }
+    }
+}

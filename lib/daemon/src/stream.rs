@@ -1,0 +1,79 @@
+//! A connection, by Unix socket or TCP.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// By Unix socket.
+    Unix(UnixStream),
+    /// By TCP.
+    Tcp(TcpStream),
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A process of this host: its user, group and number, as the kernel tells them.
+    Local {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Process, where the kernel knows it.
+        pid: Option<i32>,
+    },
+    /// A TCP address.
+    Remote(IpAddr),
+    /// The kernel did not tell.
+    Unknown,
+}
+
+impl Stream {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::Unix(stream) => stream.peer_cred().map_or(Peer::Unknown, |cred| Peer::Local {
+                uid: cred.uid(),
+                gid: cred.gid(),
+                pid: cred.pid(),
+            }),
+            Self::Tcp(stream) => stream.peer_addr().map_or(Peer::Unknown, |address| Peer::Remote(address.ip())),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
