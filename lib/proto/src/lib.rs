@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ask;
+pub mod dovecot_auth;
 pub mod lmtp;
 pub mod policy;
 pub mod saslauthd;
