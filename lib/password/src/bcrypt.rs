@@ -10,7 +10,10 @@
 //! Oddities: `$2x$` is a sign-extension bug of 2011 preserved, and `$2a$` in libxcrypt and PHP deviates on purpose for the
 //! few 8-bit passwords that the bug confused; both go to libcrypt (`$2a$` only when the password has an 8-bit byte).
 
-use crate::{Refused, Scheme, ffi, limits::Limits};
+use crate::{
+    Refused, Scheme, ffi,
+    limits::{Limits, MAX_BCRYPT_PASSWORD},
+};
 use base64::{
     Engine, alphabet,
     engine::{GeneralPurpose, general_purpose::NO_PAD},
@@ -43,10 +46,12 @@ pub(crate) fn verify(password: &[u8], stored: &str, limits: &Limits) -> Result<b
     let computed = Zeroizing::new(match &stored[..4] {
         "$2a$" if password.is_ascii() => raw(password, cost, salt)?,
         "$2b$" | "$2y$" => raw(password, cost, salt)?,
-        _ => match ffi::crypt(password, stored) {
-            Some(hash) => hash,
-            None => return Ok(false),
-        },
+        _ => {
+            // Cut where bcrypt cuts, for libcrypt refuses what is longer than 511 bytes.
+            let password = password.get(..MAX_BCRYPT_PASSWORD).unwrap_or(password);
+            let what = "crypt(3) of this host does not compute it";
+            ffi::crypt(password, stored).ok_or(Refused::Malformed { scheme, what })?
+        }
     });
     Ok(computed.as_bytes()[HASH_AT..].ct_eq(&stored.as_bytes()[HASH_AT..]).into())
 }

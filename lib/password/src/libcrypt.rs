@@ -13,7 +13,12 @@
 //! yescrypt's numbers grow with the first character: see [`yescrypt_number`]. Values that use its ROM are refused, for
 //! this host has none. libcrypt's answer is compared with the whole stored value, in constant time.
 
-use crate::{Refused, Scheme, alphabet::crypt64_value, ffi, limits::Limits};
+use crate::{
+    Refused, Scheme,
+    alphabet::crypt64_value,
+    ffi,
+    limits::{Limits, MAX_CRYPT_PASSWORD},
+};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -22,7 +27,11 @@ const SUN_BASIC_ROUNDS: u64 = 4096;
 
 pub(crate) fn verify(scheme: Scheme, password: &[u8], stored: &str, limits: &Limits) -> Result<bool, Refused> {
     cost(scheme, stored)?.check(scheme, limits)?;
-    let Some(computed) = ffi::crypt(password, stored).map(Zeroizing::new) else { return Ok(false) };
+    if password.len() > MAX_CRYPT_PASSWORD || password.contains(&0) {
+        return Ok(false);
+    }
+    let what = "crypt(3) of this host does not compute it";
+    let computed = Zeroizing::new(ffi::crypt(password, stored).ok_or(Refused::Malformed { scheme, what })?);
     Ok(computed.as_bytes().ct_eq(stored.as_bytes()).into())
 }
 

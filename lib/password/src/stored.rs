@@ -41,11 +41,11 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// The body of a text scheme that is ASCII by nature.
+    /// The body of a text scheme that is ASCII by nature, without blanks at its end.
     pub(crate) fn text(&self) -> Result<&str, Refused> {
         let what = "it has a byte that is not ASCII";
         let text = std::str::from_utf8(&self.body).ok().filter(|text| text.is_ascii() && !text.contains('\0'));
-        text.ok_or(Refused::Malformed { scheme: self.scheme, what })
+        text.map(str::trim_ascii_end).ok_or(Refused::Malformed { scheme: self.scheme, what })
     }
 }
 
@@ -145,27 +145,51 @@ fn prefixed<'a>(name: &str, body: &'a str) -> Result<Option<Stored<'a>>, Refused
         Some((name, "B64" | "BASE64")) => (name, Some(Encoding::Base64)),
         Some(_) => return Err(Refused::Unknown { name: None }),
     };
+    let form = match name {
+        "PLAIN" | "CLEAR" | "CLEARTEXT" => Form::Plain(Scheme::Plain),
+        "PLAIN-TRUNC" => Form::Plain(Scheme::PlainTrunc),
+        "CRYPT" | "DES-CRYPT" | "MD5-CRYPT" | "SHA256-CRYPT" | "SHA512-CRYPT" => Form::Crypt,
+        "BLF-CRYPT" => Form::Bcrypt,
+        "ARGON2I" | "ARGON2ID" | "ARGON2D" => Form::Argon2,
+        "PBKDF2" => Form::Text(Scheme::Pbkdf2),
+        "SCRAM-SHA-1" => Form::Text(Scheme::ScramSha1),
+        "SCRAM-SHA-256" => Form::Text(Scheme::ScramSha256),
+        "MD5" if body.starts_with("$1$") => Form::Text(Scheme::Md5Crypt),
+        "MD5" | "PLAIN-MD5" | "LDAP-MD5" | "MD5RAW" => Form::Digest(Scheme::PlainMd5),
+        "PLAIN-MD4" => Form::Digest(Scheme::PlainMd4),
+        "NTLM" => Form::Digest(Scheme::Nt),
+        "SMD5" => Form::Digest(Scheme::Smd5),
+        "SHA" | "SHA1" => Form::Digest(Scheme::Sha1),
+        "SHA256" => Form::Digest(Scheme::Sha256),
+        "SHA512" => Form::Digest(Scheme::Sha512),
+        "SSHA" => Form::Digest(Scheme::Ssha),
+        "SSHA256" => Form::Digest(Scheme::Ssha256),
+        "SSHA512" => Form::Digest(Scheme::Ssha512),
+        "CRAM-MD5" | "HMAC-MD5" => Form::Digest(Scheme::CramMd5),
+        "DIGEST-MD5" => Form::Digest(Scheme::DigestMd5),
+        _ => {
+            const HEARD_OF: [&str; 7] = ["OTP", "SKEY", "RPA", "LANMAN", "LM", "SASL", "SCRAM-SHA-512"];
+            return Err(Refused::Unknown { name: HEARD_OF.into_iter().find(|known| *known == name) });
+        }
+    };
     let trimmed = body.trim_ascii_end();
-    let plain = |scheme| Ok(text(scheme, body, encoding)?.filter(|stored| !stored.body.is_empty()));
-    let fixed = |scheme| Ok(Some(Stored { scheme, body: trimmed.as_bytes().into(), encoding }));
-    if is_locked(trimmed) && !matches!(name, "PLAIN" | "CLEAR" | "CLEARTEXT" | "PLAIN-TRUNC") {
+    if let Form::Plain(scheme) = form {
+        return Ok(text(scheme, body, encoding)?.filter(|stored| !stored.body.is_empty()));
+    }
+    if is_locked(trimmed) {
         return Ok(None);
     }
-    match name {
-        "PLAIN" | "CLEAR" | "CLEARTEXT" => plain(Scheme::Plain),
-        "PLAIN-TRUNC" => plain(Scheme::PlainTrunc),
-        "CRYPT" | "DES-CRYPT" | "MD5-CRYPT" | "SHA256-CRYPT" | "SHA512-CRYPT" => {
-            crypt(Scheme::Crypt, trimmed, encoding)
-        }
-        "BLF-CRYPT" => {
+    match form {
+        Form::Plain(scheme) | Form::Text(scheme) => text(scheme, trimmed, encoding),
+        Form::Digest(scheme) => Ok(Some(Stored { scheme, body: trimmed.as_bytes().into(), encoding })),
+        Form::Crypt => crypt(Scheme::Crypt, trimmed, encoding),
+        Form::Bcrypt => {
             let stored = crypt(Scheme::Bcrypt, trimmed, encoding)?;
             let other = stored.as_ref().is_some_and(|stored| stored.scheme != Scheme::Bcrypt);
             let what = "it does not begin with $2";
             if other { Err(Refused::Malformed { scheme: Scheme::Bcrypt, what }) } else { Ok(stored) }
         }
-        "MD5" if trimmed.starts_with("$1$") => text(Scheme::Md5Crypt, trimmed, encoding),
-        "MD5" | "PLAIN-MD5" | "LDAP-MD5" | "MD5RAW" => fixed(Scheme::PlainMd5),
-        "ARGON2I" | "ARGON2ID" | "ARGON2D" => {
+        Form::Argon2 => {
             let Some(mut stored) = text(Scheme::Argon2id, trimmed, encoding)? else { return Ok(None) };
             // libsodium verifies either kind under either name.
             let found = std::str::from_utf8(&stored.body).ok().and_then(marked);
@@ -176,25 +200,18 @@ fn prefixed<'a>(name: &str, body: &'a str) -> Result<Option<Stored<'a>>, Refused
                 .ok_or(Refused::Malformed { scheme: Scheme::Argon2id, what })?;
             Ok(Some(stored))
         }
-        "PBKDF2" => text(Scheme::Pbkdf2, trimmed, encoding),
-        "SCRAM-SHA-1" => text(Scheme::ScramSha1, trimmed, encoding),
-        "SCRAM-SHA-256" => text(Scheme::ScramSha256, trimmed, encoding),
-        "PLAIN-MD4" => fixed(Scheme::PlainMd4),
-        "NTLM" => fixed(Scheme::Nt),
-        "SMD5" => fixed(Scheme::Smd5),
-        "SHA" | "SHA1" => fixed(Scheme::Sha1),
-        "SHA256" => fixed(Scheme::Sha256),
-        "SHA512" => fixed(Scheme::Sha512),
-        "SSHA" => fixed(Scheme::Ssha),
-        "SSHA256" => fixed(Scheme::Ssha256),
-        "SSHA512" => fixed(Scheme::Ssha512),
-        "CRAM-MD5" | "HMAC-MD5" => fixed(Scheme::CramMd5),
-        "DIGEST-MD5" => fixed(Scheme::DigestMd5),
-        _ => {
-            const HEARD_OF: [&str; 7] = ["OTP", "SKEY", "RPA", "LANMAN", "LM", "SASL", "SCRAM-SHA-512"];
-            Err(Refused::Unknown { name: HEARD_OF.into_iter().find(|known| *known == name) })
-        }
     }
+}
+
+/// How what follows a `{SCHEME}` is read.
+#[derive(Clone, Copy)]
+enum Form {
+    Plain(Scheme),
+    Text(Scheme),
+    Digest(Scheme),
+    Crypt,
+    Bcrypt,
+    Argon2,
 }
 
 /// A text scheme, its encoding undone. Locked when empty.
@@ -212,7 +229,7 @@ fn text(scheme: Scheme, body: &str, encoding: Option<Encoding>) -> Result<Option
 /// A crypt(3) value under any of its names.
 fn crypt(named: Scheme, body: &str, encoding: Option<Encoding>) -> Result<Option<Stored<'_>>, Refused> {
     let Some(mut stored) = text(named, body, encoding)? else { return Ok(None) };
-    let value = stored.text()?.trim_ascii_end();
+    let value = stored.text()?;
     if is_locked(value) {
         return Ok(None);
     }
