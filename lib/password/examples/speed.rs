@@ -1,6 +1,7 @@
 //! Verifications per second here and in the host's libcrypt, interleaved, so that a busy machine slows both alike.
 //!
-//! `cargo run --release -p mailsql-password --example speed [SECONDS]`: the median over the slices of each scheme's time.
+//! `cargo run --release -p mailsql-password --example speed [SECONDS]`: the median over the slices of each scheme's
+//! time.
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
 use mailsql_password::{Policy, WeakSet, host_crypt, verify};

@@ -11,6 +11,7 @@
 use crate::{
     Refused, Scheme,
     alphabet::{base64, unbase64},
+    ffi::Memory,
     limits::Limits,
 };
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -123,10 +124,10 @@ fn compute(
         Scheme::Argon2d => Algorithm::Argon2d,
         _ => Algorithm::Argon2id,
     };
-    let failed = |error| match error {
-        argon2::Error::OutOfMemory => Refused::OutOfMemory(scheme),
-        _ => Refused::Malformed { scheme, what: "its parameters are outside argon2's own limits" },
-    };
+    let failed = |_| Refused::Malformed { scheme, what: "its parameters are outside argon2's own limits" };
     let params = Params::new(memory, passes, lanes, Some(out.len())).map_err(failed)?;
-    Argon2::new(algorithm, version, params).hash_password_into(password, salt, out).map_err(failed)
+    let mut space = Memory::new(params.block_count()).ok_or(Refused::OutOfMemory(scheme))?;
+    Argon2::new(algorithm, version, params)
+        .hash_password_into_with_memory(password, salt, out, space.blocks())
+        .map_err(failed)
 }

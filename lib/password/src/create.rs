@@ -231,9 +231,9 @@ pub fn dummy(kind: &NewHash) -> String {
 
 /// Whether a good login should replace `stored` by a hash of `kind`: a weaker scheme, or the same at a lower cost.
 ///
-/// Never for a locked or unreadable value, and never for one that a challenge-response mechanism needs (CRAM-MD5, DIGEST-MD5,
-/// SCRAM data): a hash in its place would lock out the clients that use it. Plain text serves those mechanisms too, but
-/// is replaced: getting rid of it is what upgrading is for.
+/// Never for a locked or unreadable value, and never for one that a challenge-response mechanism needs (CRAM-MD5,
+/// DIGEST-MD5, SCRAM data): a hash in its place would lock out the clients that use it. Plain text serves those
+/// mechanisms too, but is replaced: getting rid of it is what upgrading is for.
 pub fn weaker_than(stored: &str, kind: &NewHash) -> bool {
     let Ok(Some(stored)) = stored::parse(stored, None) else { return false };
     let strength = stored.scheme.strength();

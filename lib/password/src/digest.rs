@@ -1,7 +1,7 @@
 //! One digest, salted or not, and what else is a fixed count of bytes in hex or base64.
 //!
 //! ```text
-//! {SHA}base64   {SHA.HEX}hex   {PLAIN-MD5}hex or base64   {LDAP-MD5}…   {PLAIN-MD4}…   {NTLM}hex   {SHA256}…   {SHA512}…
+//! {SHA}base64   {SHA.HEX}hex   {SHA256}…   {SHA512}…   {PLAIN-MD5}hex or base64   {LDAP-MD5}…   {PLAIN-MD4}…   {NTLM}…
 //! {SSHA}base64(SHA1(password salt) salt)   {SMD5}…   {SSHA256}…   {SSHA512}…      salt of one byte or more
 //! {CRAM-MD5}…   {DIGEST-MD5}hex(MD5(user:realm:password))
 //! ```

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {PBKDF2}$1$salt$iterations$hex(20 bytes)                      HMAC-SHA1, the salt is the text itself
-//! {SCRAM-SHA-1}iterations,base64 salt,base64 StoredKey,base64 ServerKey      also {SCRAM-SHA-256}; at least 4096 iterations
+//! {SCRAM-SHA-1}iterations,salt,StoredKey,ServerKey      three in base64; also {SCRAM-SHA-256}; 4096 or more
 //! ```
 //!
 //! Dovecot does no SASLprep, neither do we: such a value was made from the bytes as typed.

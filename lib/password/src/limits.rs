@@ -6,8 +6,9 @@
 use crate::Scheme;
 use std::str::FromStr;
 
-/// Longest password in bytes for SHA-crypt, whose set-up is quadratic in it, for phpass and drupal7, which hash it in every
-/// round, and for all that libcrypt computes: libxcrypt refuses 512 bytes. Also the longest that is hashed anew.
+/// Longest password in bytes for SHA-crypt, whose set-up is quadratic in it, for phpass and drupal7, which hash it in
+/// every round, and for all that libcrypt computes: libxcrypt refuses 512 bytes. Also the longest that is hashed
+/// anew.
 pub const MAX_CRYPT_PASSWORD: usize = 511;
 /// Longest password in bytes for any scheme.
 pub const MAX_PASSWORD: usize = 4096;
@@ -138,8 +139,8 @@ pub struct Policy {
     /// Caps on the cost of a row.
     pub limits: Limits,
     /// How to read a bare value that carries no unmistakable mark. Unmistakable are `{SCHEME}`, `$id$` and MySQL's
-    /// `*HEX`. Without a default, the shapes of DES (13 characters) and BSDi hashes, of hex digests (16, 32, 40, 64 or 128 digits) and of
-    /// Joomla's `HEX:salt` are recognised as well; with one, they are read as the default says, because a plain text
-    /// password may look like any of them. [`Scheme::Crypt`] stands for all of crypt(3).
+    /// `*HEX`. Without a default, the shapes of DES (13 characters) and BSDi hashes, of hex digests (16, 32, 40, 64 or
+    /// 128 digits) and of Joomla's `HEX:salt` are recognised as well; with one, they are read as the default says,
+    /// because a plain text password may look like any of them. [`Scheme::Crypt`] stands for all of crypt(3).
     pub default_scheme: Option<Scheme>,
 }

@@ -5,9 +5,9 @@
 //! $apr1$salt$hash
 //! ```
 //!
-//! 1000 rounds, fixed in 1994: weak, computed only where the policy allows it. What follows the hash after another `$`
-//! is ignored, and passwords of more than crypt(3)'s 511 bytes are taken, as in Dovecot 2.3, which has its own MD5-crypt.
-//! Apache's form is not crypt(3)'s; htpasswd files moved to SQL hold it.
+//! 1000 rounds, fixed in 1994: weak, computed only where the policy allows it. What follows the hash after another
+//! `$` is ignored, and passwords of more than crypt(3)'s 511 bytes are taken, as in Dovecot 2.3, which has its own
+//! MD5-crypt. Apache's form is not crypt(3)'s; htpasswd files moved to SQL hold it.
 
 use crate::{
     Refused, Scheme,

@@ -10,10 +10,10 @@
 //! | 6 joomla15 | lower-case hex of MD5(password salt), `:`, salt | the whole string |
 //! | 7 ssha | base64 of SHA1(password salt) and salt; no `{SSHA}` | the whole string |
 //!
-//! What differs, on purpose: an empty stored value matches nothing (pam_mysql lets the empty password in with crypt=0);
-//! compares take constant time; costs are capped as [`Limits`] says; no buffer overflows (salts of any length with ssha,
-//! passwords over 20 bytes with mysql); a joomla15 value without a colon is a "no", not a crash; `U` values of drupal7
-//! match, as in Drupal. Prefixes like `{CRYPT}` are not understood here, as they are not there.
+//! What differs, on purpose: an empty stored value matches nothing (pam_mysql lets the empty password in with
+//! crypt=0); compares take constant time; costs are capped as [`Limits`] says; no buffer overflows (salts of any
+//! length with ssha, passwords over 20 bytes with mysql); a joomla15 value without a colon is a "no", not a crash;
+//! `U` values of drupal7 match, as in Drupal. Prefixes like `{CRYPT}` are not understood here, as they are not there.
 
 use crate::{
     Limits, NewHash, Refused, Scheme,
@@ -155,7 +155,8 @@ pub fn verify(password: &[u8], stored: &str, crypt: Crypt, use_323: bool) -> boo
 
 /// The value to store for a new password.
 ///
-/// As pam_mysql writes it, but for crypt=1 (see [`NewCrypt`]), and for drupal7 and ssha, where it writes an empty string.
+/// As pam_mysql writes it, but for crypt=1 (see [`NewCrypt`]), and for drupal7 and ssha, where it writes an empty
+/// string.
 ///
 /// # Errors
 /// The password is empty, has a NUL byte or is longer than 511 bytes (72 for bcrypt); or `kind` is out of bounds.

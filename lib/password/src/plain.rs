@@ -1,7 +1,7 @@
 //! Schemes whose check is a comparison: plain text, Joomla's salted MD5, and MySQL's two.
 //!
 //! ```text
-//! {PLAIN}text   {PLAIN-TRUNC}text   {PLAIN-TRUNC}len-text      text of exactly len bytes may be the beginning of the password
+//! {PLAIN}text   {PLAIN-TRUNC}text   {PLAIN-TRUNC}len-text      a text of len bytes may be the password's beginning
 //! 32HEX:salt                        MD5(password salt), split at the first colon
 //! *40HEX   16HEX                    see mysql.rs
 //! ```

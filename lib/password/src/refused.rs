@@ -48,20 +48,25 @@ impl fmt::Display for Refused {
                 write!(f, "the stored password uses {name}, which cannot be checked here; set a new password")
             }
             Self::Unknown { name: None } => f.write_str(
-                "the stored password is of no known scheme; set a new password, or the default scheme if bare values are normal here",
+                "the stored password is of no known scheme; set a new password, or the default scheme if bare values \
+                 are normal here",
             ),
             Self::Weak(scheme) => {
                 write!(f, "the stored password uses {scheme}, which is weak; set a new password, or allow {scheme}")
             }
-            Self::Cost { scheme, what, asked, cap } => {
-                write!(f, "the stored {scheme} password asks for {asked} {what}, the limit is {cap}; set a new password, or raise the limit")
-            }
-            Self::Malformed { scheme, what } => {
-                write!(f, "the stored {scheme} password is damaged: {what}; set a new password (was the column too narrow?)")
-            }
-            Self::NeedsUser(scheme) => {
-                write!(f, "the stored password uses {scheme}, which cannot be checked without the user's name; set a new password")
-            }
+            Self::Cost { scheme, what, asked, cap } => write!(
+                f,
+                "the stored {scheme} password asks for {asked} {what}, the limit is {cap}; set a new password, or \
+                 raise the limit"
+            ),
+            Self::Malformed { scheme, what } => write!(
+                f,
+                "the stored {scheme} password is damaged: {what}; set a new password (was the column too narrow?)"
+            ),
+            Self::NeedsUser(scheme) => write!(
+                f,
+                "the stored password uses {scheme}, which cannot be checked without the user's name; set a new password"
+            ),
             Self::OutOfMemory(scheme) => write!(f, "no memory to compute {scheme}"),
             Self::NewPassword(what) => write!(f, "the new password {what}"),
         }

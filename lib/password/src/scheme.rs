@@ -145,9 +145,9 @@ schemes! {
 }
 
 impl Scheme {
-    /// Whether the scheme is computed only when the policy allows it: one round of MD4 or MD5, DES, MD5-crypt, the old
-    /// MySQL hash. As Dovecot 2.4 draws the line, plain text and plain SHA are not on this list: they are no accident of
-    /// history but somebody's choice, which [`crate::weaker_than`] mends.
+    /// Whether the scheme is computed only when the policy allows it: one round of MD4 or MD5, DES, MD5-crypt, the
+    /// old MySQL hash. As Dovecot 2.4 draws the line, plain text and plain SHA are not on this list: they are no
+    /// accident of history but somebody's choice, which [`crate::weaker_than`] mends.
     pub fn weak(self) -> bool {
         self.strength() == Strength::Weak || self == Self::DigestMd5
     }

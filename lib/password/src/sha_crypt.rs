@@ -5,9 +5,9 @@
 //! $6$[rounds=N$]salt$hash      86 characters of hash
 //! ```
 //!
-//! salt: 0 to 16 characters, any that libxcrypt takes (also the empty salt, and the five-character ones of hand-written
-//! INSERT statements). N: 1000 to 999,999,999 without leading zeros, 5000 when absent; crypt(3) of libxcrypt 4.4 computes
-//! nothing outside that, while old glibc clamped, and stored the clamped number.
+//! salt: 0 to 16 characters, any that libxcrypt takes (also the empty salt, and the five-character ones of
+//! hand-written INSERT statements). N: 1000 to 999,999,999 without leading zeros, 5000 when absent; crypt(3) of
+//! libxcrypt 4.4 computes nothing outside that, while old glibc clamped, and stored the clamped number.
 //!
 //! A longer salt is damage: crypt(3) cuts it to 16 in what it returns, so no login ever matched such a row.
 //! Security: the time depends on the length of the password, by design of the scheme.

@@ -1,7 +1,7 @@
 //! From the text in the column to a scheme and its data.
 //!
 //! ```text
-//! value  = "{" NAME [ "." ENCODING ] "}" data     Dovecot, PostfixAdmin, iRedMail, Modoboa, Courier; case does not matter
+//! value  = "{" NAME [ "." ENCODING ] "}" data     Dovecot, PostfixAdmin, iRedMail, Modoboa, Courier; in any case
 //!        | "$" ID "$" …                           crypt(3), PHC, phpass, Drupal
 //!        | "*" 40HEX                              MySQL's PASSWORD()
 //!        | bare                                   as Policy::default_scheme says, else guessed by its shape
@@ -14,8 +14,8 @@
 //! Blanks and newlines at the end are dropped, imports by hand leave them; not for plain text. For text schemes
 //! (crypt(3), plain, SCRAM, PBKDF2, argon2) `.B64` wraps the whole text: PostfixAdmin writes `{SHA512-CRYPT.B64}`.
 //!
-//! As in Dovecot 2.3, `{SHA512-CRYPT}$5$…` is whatever crypt(3) says of `$5$`, `{MD5}` is MD5-crypt before a `$1$` and a
-//! plain digest before anything else, and `{CRYPT}$argon2id$…` is refused, for crypt(3) has no such method.
+//! As in Dovecot 2.3, `{SHA512-CRYPT}$5$…` is whatever crypt(3) says of `$5$`, `{MD5}` is MD5-crypt before a `$1$`
+//! and a plain digest before anything else, and `{CRYPT}$argon2id$…` is refused, for crypt(3) has no such method.
 
 use crate::{
     Refused, Scheme,

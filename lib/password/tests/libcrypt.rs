@@ -1,4 +1,5 @@
-//! Random values against the host's crypt(3): what it computes verifies here, with the same answer for a wrong password.
+//! Random values against the host's crypt(3): what it computes verifies here, with the same answer for a wrong
+//! password.
 //!
 //! MAILSQL_CASES=N sets the count (400 when absent); the seed is printed with a failure through the case itself.
 #![allow(clippy::unwrap_used, reason = "a host without libcrypt is to stop the test")]

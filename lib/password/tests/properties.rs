@@ -14,8 +14,8 @@ fn policy(default_scheme: Option<Scheme>) -> Policy {
 /// Text that gets past the first look more often than chance would have it.
 fn stored() -> impl Strategy<Value = String> {
     let mark = prop::sample::select(
-        "$1$ $2a$04$ $2b$ $2x$04$ $2y$31$ $3$ $5$ $5$rounds= $6$ $6$rounds=1000$ $7$ $7$2/..../.... $y$ $y$j75$ $gy$ $gy$j7 $md5 \
-         $md5,rounds= $sha1$ $sha1$100$ _ _/... * ! U$S$ $S$7 $P$7 $H$7 $apr1$ $argon2id$ $argon2i$v=19$m=8,t=1,p=1$ \
+        "$1$ $2a$04$ $2b$ $2x$04$ $2y$31$ $3$ $5$ $5$rounds= $6$ $6$rounds=1000$ $7$ $7$2/..../.... $y$ $y$j75$ $gy$ $gy$j7 \
+         $md5 $md5,rounds= $sha1$ $sha1$100$ _ _/... * ! U$S$ $S$7 $P$7 $H$7 $apr1$ $argon2id$ $argon2i$v=19$m=8,t=1,p=1$ \
          $argon2d$m= {PLAIN} {PLAIN.B64} {PLAIN-TRUNC}3- {CRYPT} {SHA512-CRYPT.B64} {BLF-CRYPT}$2y$04$ {MD5} {SSHA} \
          {SSHA.HEX} {SHA256} {CRAM-MD5} {PBKDF2}$1$ {SCRAM-SHA-1}4096, {ARGON2ID}$argon2id$ {DIGEST-MD5} {OTP} {x {} \
          {NTLM} é"
@@ -23,7 +23,8 @@ fn stored() -> impl Strategy<Value = String> {
             .collect::<Vec<_>>(),
     );
     let rest = prop_oneof!["\\PC{0,70}", "[./0-9A-Za-z$,=]{0,100}", "[0-9a-f]{0,130}", "[A-Za-z0-9+/]{0,90}={0,2}"];
-    prop_oneof![3 => (mark, rest.clone()).prop_map(|(mark, rest)| format!("{mark}{rest}")), 1 => rest, 1 => any::<String>()]
+    let marked = (mark, rest.clone()).prop_map(|(mark, rest)| format!("{mark}{rest}"));
+    prop_oneof![3 => marked, 1 => rest, 1 => any::<String>()]
 }
 
 fn kinds() -> impl Strategy<Value = NewHash> {
