@@ -16,6 +16,10 @@ const FIRST_PORT: u32 = 20_000;
 /// How many ports above [`FIRST_PORT`] are tried.
 const PORTS: u32 = 12_000;
 
+/// Where temporary folders are made, unless the environment's `MAILSQL_TMP` names a place. tests/run gives each run one
+/// of its own, to see at the end that nothing is left in it. It must be short: a Unix socket path holds 107 bytes.
+const BASE: &str = "/tmp";
+
 /// A folder `/tmp/ms-XXXXXX`, searchable by everybody (peers drop to users of their own), removed on drop.
 #[derive(Debug)]
 pub struct TempRoot {
@@ -26,10 +30,11 @@ impl TempRoot {
     /// Makes the folder.
     ///
     /// # Errors
-    /// When /tmp is not writable.
+    /// When /tmp, or the folder `MAILSQL_TMP` names, is not writable.
     pub fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("ms-").rand_bytes(6).tempdir_in("/tmp").context("/tmp")?;
-        let path = folder.keep();
+        let base = std::env::var_os("MAILSQL_TMP").map_or_else(|| PathBuf::from(BASE), PathBuf::from);
+        let folder = tempfile::Builder::new().prefix("ms-").rand_bytes(6).tempdir_in(&base);
+        let path = folder.with_context(|| base.display().to_string())?.keep();
         keeper::path_made(&path);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         Ok(Self { path })
@@ -142,7 +147,7 @@ mod tests {
         let root = TempRoot::new().unwrap();
         let path = root.path().to_owned();
         root.write("file", "x").unwrap();
-        assert!(path.as_os_str().len() <= 14, "{}", path.display());
+        assert!(path.as_os_str().len() <= 30, "{}", path.display());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
         drop(root);
         assert!(!path.exists());
