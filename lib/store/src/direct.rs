@@ -29,6 +29,8 @@ mod auth;
 mod binary;
 mod connection;
 mod lookup;
+#[cfg(test)]
+mod server_tests;
 mod stream;
 
 pub use lookup::{Log, Lookup, Row, Rows};
@@ -126,7 +128,10 @@ impl fmt::Display for Unavailable {
 impl std::error::Error for Unavailable {}
 
 /// A connection that is logged in. Dropping it says good-bye without waiting.
-pub struct Session(connection::Connection);
+pub struct Session {
+    connection: connection::Connection,
+    database: String,
+}
 
 impl Session {
     /// Connect and log in.
@@ -134,7 +139,8 @@ impl Session {
     /// # Errors
     /// [`Unavailable`], at the latest after [`CALL_MAX`].
     pub fn open(source: &Source<'_>) -> Result<Self, Unavailable> {
-        connection::Connection::open(source, Instant::now() + CALL_MAX).map(Self)
+        let connection = connection::Connection::open(source, Instant::now() + CALL_MAX)?;
+        Ok(Self { connection, database: source.database.to_owned() })
     }
 
     /// The rows of `user`, two at most: more than one is more than an account.
@@ -142,7 +148,7 @@ impl Session {
     /// # Errors
     /// [`Unavailable`] for every way of not finding out, a mistake in the configured names among them.
     pub fn find(&mut self, lookup: &Lookup<'_>, user: &[u8]) -> Result<Rows, Unavailable> {
-        lookup.find(&mut self.0, user)
+        lookup.find(&mut self.connection, &self.database, user)
     }
 
     /// Store a hash for `user`. Whether any row was changed is not told, as pam_mysql does not ask.
@@ -150,7 +156,7 @@ impl Session {
     /// # Errors
     /// [`Unavailable`].
     pub fn update(&mut self, lookup: &Lookup<'_>, user: &[u8], hash: &[u8]) -> Result<(), Unavailable> {
-        lookup.update(&mut self.0, user, hash)
+        lookup.update(&mut self.connection, user, hash)
     }
 
     /// Write a row into the log table.
@@ -158,7 +164,7 @@ impl Session {
     /// # Errors
     /// [`Unavailable`].
     pub fn log(&mut self, log: &Log<'_>) -> Result<(), Unavailable> {
-        log.insert(&mut self.0)
+        log.insert(&mut self.connection)
     }
 }
 

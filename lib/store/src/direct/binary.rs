@@ -56,9 +56,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What we need of a column: how its values are written.
-#[derive(Clone, Copy)]
+/// What we need of a column: its name, and how its values are written.
 pub(super) struct Column {
+    pub(super) name: Vec<u8>,
     kind: u8,
     unsigned: bool,
 }
@@ -68,17 +68,19 @@ impl Column {
 
     pub(super) fn decode(packet: &[u8]) -> Result<Self, Unavailable> {
         let mut reader = Reader(packet);
-        // Catalog, schema, table, original table, name, original name.
-        for _ in 0..6 {
+        // Catalog, schema, table, original table; then the name and what it was called in its table.
+        for _ in 0..4 {
             reader.text()?;
         }
+        let name = reader.text()?.to_vec();
+        reader.text()?;
         // Length of what follows, character set, display length.
         reader.take(1 + 2 + 4)?;
-        Ok(Self { kind: reader.u8()?, unsigned: reader.u16()? & Self::UNSIGNED != 0 })
+        Ok(Self { name, kind: reader.u8()?, unsigned: reader.u16()? & Self::UNSIGNED != 0 })
     }
 
     /// One value that is not NULL, as text.
-    pub(super) fn value(self, reader: &mut Reader<'_>) -> Result<Vec<u8>, Unavailable> {
+    pub(super) fn value(&self, reader: &mut Reader<'_>) -> Result<Vec<u8>, Unavailable> {
         let text = match (self.kind, self.unsigned) {
             (1, false) => i8::from_le_bytes(reader.array()?).to_string(),
             (1, true) => u8::from_le_bytes(reader.array()?).to_string(),
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn values_are_read_as_their_text() {
         let shown = |kind, unsigned, bytes: &[u8]| {
-            let value = Column { kind, unsigned }.value(&mut Reader(bytes));
+            let value = Column { name: vec![], kind, unsigned }.value(&mut Reader(bytes));
             value.map(|value| String::from_utf8(value).unwrap())
         };
         for (kind, unsigned, bytes, text) in [
@@ -167,11 +169,11 @@ mod tests {
 
     #[test]
     fn rows_tell_null_from_empty_and_cut_rows_are_refused() {
-        let text = Column { kind: 253, unsigned: false };
+        let text = [(); 3].map(|()| Column { name: vec![], kind: 253, unsigned: false });
         let packet = [0, 0b0000_1000, 0, 1, b'x'];
-        assert_eq!(row(&packet, &[text, text, text]), Ok(vec![Some(vec![]), None, Some(b"x".to_vec())]));
+        assert_eq!(row(&packet, &text), Ok(vec![Some(vec![]), None, Some(b"x".to_vec())]));
         for end in 0..packet.len() {
-            assert!(row(&packet[..end], &[text, text, text]).is_err(), "{end}");
+            assert!(row(&packet[..end], &text).is_err(), "{end}");
         }
     }
 

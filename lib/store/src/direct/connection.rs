@@ -63,7 +63,7 @@ impl Connection {
     /// Run one statement with `values` bound in their order; at most `limit` rows, the rest is left unread and the
     /// connection with it of no further use.
     pub(super) fn rows(&mut self, sql: &str, values: &[&[u8]], limit: usize) -> Result<Vec<Vec<Value>>, Unavailable> {
-        let (id, parameters) = self.prepare(sql)?;
+        let (id, parameters, _) = self.prepare(sql)?;
         if parameters != values.len() {
             return Err(Unavailable::Protocol("another number of parameters than the query has"));
         }
@@ -72,21 +72,26 @@ impl Connection {
 
     /// Run one statement with `value` bound to each of its parameters.
     pub(super) fn rows_of(&mut self, sql: &str, value: &[u8], limit: usize) -> Result<Vec<Vec<Value>>, Unavailable> {
-        let (id, parameters) = self.prepare(sql)?;
+        let (id, parameters, _) = self.prepare(sql)?;
         self.execute(id, &vec![value; parameters], limit)
     }
 
-    fn prepare(&mut self, sql: &str) -> Result<(u32, usize), Unavailable> {
+    /// The names of the columns a query would answer, without running it.
+    pub(super) fn columns(&mut self, sql: &str) -> Result<Vec<Vec<u8>>, Unavailable> {
+        let (_, _, columns) = self.prepare(sql)?;
+        Ok(columns.into_iter().map(|column| column.name).collect())
+    }
+
+    /// The statement, its number of parameters, its columns.
+    fn prepare(&mut self, sql: &str) -> Result<(u32, usize, Vec<Column>), Unavailable> {
         self.0.begin();
         self.0.send(&[&[PREPARE], sql.as_bytes()].concat())?;
         let packet = self.0.receive()?;
         let mut reader = Reader(&packet);
         reader.take(1)?;
         let (id, columns, parameters) = (reader.u32()?, reader.u16()?.into(), reader.u16()?.into());
-        for count in [parameters, columns] {
-            self.definitions(count)?;
-        }
-        Ok((id, parameters))
+        self.definitions(parameters)?;
+        Ok((id, parameters, self.definitions(columns)?))
     }
 
     /// Read so many definitions and the packet that ends them; none is not ended.

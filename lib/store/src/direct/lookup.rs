@@ -17,8 +17,8 @@ use super::connection::{Connection, Value};
 
 /// Rows read: the second tells that the first is not the only one.
 const ROWS: usize = 2;
-/// Most columns compared of each table when looking for the document's.
-const COLUMNS: usize = 32;
+/// The document's tables and its view.
+const KINDS_MAX: usize = 3;
 
 /// Which rows are accounts, in pam_mysql's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +31,11 @@ pub struct Lookup<'a> {
     pub password_column: &'a str,
     /// `statcolumn`; pam_mysql's default is the literal `0`.
     pub status_column: &'a str,
-    /// `where`: a further condition.
-    pub condition: Option<&'a str>,
+    /// `where`: a further condition; empty for none.
+    pub condition: &'a str,
     /// `select`: the whole query instead, the name where `?`, `%u` or `%s` stands (in quotes or not), answering the
-    /// password and perhaps the status.
-    pub select: Option<&'a str>,
+    /// password and perhaps the status; empty for none.
+    pub select: &'a str,
 }
 
 /// One account's row.
@@ -59,13 +59,13 @@ pub enum Rows {
 }
 
 impl Lookup<'_> {
-    pub(super) fn find(&self, connection: &mut Connection, user: &[u8]) -> Result<Rows, Unavailable> {
-        let direct = self.names_the_view() && is_the_documents(connection)?;
+    pub(super) fn find(&self, connection: &mut Connection, database: &str, user: &[u8]) -> Result<Rows, Unavailable> {
+        let direct = self.names_the_view() && is_the_documents(connection, database)?;
         let parts = if direct { split_address(user) } else { None };
         let rows = match (parts, self.select) {
             (Some((local, domain)), _) => connection.rows(BASE_TABLES, &[local, domain, user], ROWS)?,
-            (None, Some(select)) => connection.rows_of(&placeholders(select), user, ROWS)?,
-            (None, None) => connection.rows_of(&self.query(), user, ROWS)?,
+            (None, "") => connection.rows_of(&self.query(), user, ROWS)?,
+            (None, select) => connection.rows_of(&placeholders(select), user, ROWS)?,
         };
         let mut rows = rows.into_iter();
         Ok(match (rows.next(), rows.next()) {
@@ -89,8 +89,8 @@ impl Lookup<'_> {
     fn matching(&self) -> String {
         let user = name(self.user_column);
         match self.condition {
-            Some(condition) => format!("{user} = ? AND ({condition})"),
-            None => format!("{user} = ?"),
+            "" => format!("{user} = ?"),
+            condition => format!("{user} = ? AND ({condition})"),
         }
     }
 
@@ -100,8 +100,8 @@ impl Lookup<'_> {
             && plain(self.user_column, "name")
             && plain(self.password_column, "password")
             && self.status_column == "0"
-            && self.condition.is_none()
-            && self.select.is_none()
+            && self.condition.is_empty()
+            && self.select.is_empty()
     }
 }
 
@@ -118,52 +118,56 @@ impl Row {
 const BASE_TABLES: &str = "SELECT users.password, 0 FROM users JOIN domains ON domains.id = users.domain_id \
      WHERE users.name = ? AND domains.name = ? AND CONCAT(users.name, '@', domains.name) = ? LIMIT 2";
 
-const VIEW: &str =
-    "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'emails'";
+const VIEW: &str = "SHOW CREATE VIEW emails";
 
-const COLUMNS_OF: &str = "SELECT COLUMN_NAME FROM information_schema.COLUMNS \
-     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY COLUMN_NAME";
+const KINDS: &str = "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES \
+     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ('domains', 'emails', 'users') ORDER BY TABLE_NAME";
 
-fn is_the_documents(connection: &mut Connection) -> Result<bool, Unavailable> {
-    let view = connection.rows(VIEW, &[], 1)?;
-    let Some(definition) = view.into_iter().next().map(|row| row.into_iter().next().flatten().unwrap_or_default())
-    else {
-        return Ok(false);
-    };
-    if !definition.is_empty() {
-        return Ok(is_the_documents_view(&definition));
-    }
-    for (table, wanted) in [("domains", &["id", "name"][..]), ("users", &["domain_id", "id", "name", "password"])] {
-        let rows = connection.rows(COLUMNS_OF, &[table.as_bytes()], COLUMNS)?;
-        let found = rows.iter().map(|row| row.first().and_then(Option::as_deref));
-        if !found.eq(wanted.iter().map(|column| Some(column.as_bytes()))) {
-            return Ok(false);
+/// Only prepared, never run: it names the columns and fails where our account may not read one of them.
+const BASE_COLUMNS: &str = "SELECT domains.*, users.* FROM domains, users";
+
+fn is_the_documents(connection: &mut Connection, database: &str) -> Result<bool, Unavailable> {
+    /// Our account may not read how the view is made.
+    const DENIED: u16 = 1142;
+    match connection.rows(VIEW, &[], 1) {
+        Ok(rows) => {
+            let made = rows.into_iter().next().and_then(|row| row.into_iter().nth(1).flatten());
+            return Ok(made.is_some_and(|made| is_the_documents_view(&made, database)));
         }
+        Err(Unavailable::Server { code: DENIED, .. }) => {}
+        // No such view, or a table: the query itself will say what is wrong, if anything is.
+        Err(Unavailable::Server { .. }) => return Ok(false),
+        Err(why) => return Err(why),
     }
-    Ok(true)
+    let kinds = connection.rows(KINDS, &[], KINDS_MAX)?;
+    let kinds = kinds.iter().flatten().map(|value| value.as_deref().unwrap_or_default());
+    let wanted = ["domains", "BASE TABLE", "emails", "VIEW", "users", "BASE TABLE"];
+    if !kinds.eq(wanted.map(str::as_bytes)) {
+        return Ok(false);
+    }
+    match connection.columns(BASE_COLUMNS) {
+        Ok(mut columns) => {
+            columns.sort();
+            Ok(columns == ["domain_id", "id", "id", "name", "name", "password"].map(str::as_bytes))
+        }
+        Err(Unavailable::Server { .. }) => Ok(false),
+        Err(why) => Err(why),
+    }
 }
 
-/// The definition as the server keeps it, less quotes, blanks, brackets and the database's name.
-fn is_the_documents_view(definition: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(definition).to_lowercase();
-    // "`mail`.`users`.`name`" and "`users`.`name`" become the same.
+/// What the server says the view is, less quotes, blanks, brackets and the name of our own database.
+fn is_the_documents_view(made: &[u8], database: &str) -> bool {
+    let text = String::from_utf8_lossy(made).to_lowercase();
+    let Some((_, text)) = text.split_once(" view `emails` as ") else { return false };
+    let own = format!("`{}`.", database.to_lowercase());
+    let text = text.replace(&own, "").replace('`', "");
     let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || "(),=".contains(c)).filter(|w| !w.is_empty()).collect();
-    let short = |word: &str| {
-        let parts: Vec<&str> = word.split('.').map(|part| part.trim_matches('`')).collect();
-        match parts.as_slice() {
-            [_, table, column] => format!("{table}.{column}"),
-            [_, table] if ["users", "domains"].contains(table) => (*table).to_owned(),
-            parts => parts.join("."),
-        }
-    };
-    let words = words.into_iter().map(short).collect::<Vec<_>>().join(" ");
+        text.split(|c: char| c.is_whitespace() || "(),=".contains(c)).filter(|word| !word.is_empty()).collect();
+    let words = words.join(" ");
     ["domains.id users.domain_id", "users.domain_id domains.id"].iter().any(|on| {
         ["users join domains", "domains join users"].iter().any(|join| {
-            words
-                == format!(
-                    "select concat users.name '@' domains.name as name users.password as password from {join} on {on}"
-                )
+            let select = "select concat users.name '@' domains.name as name users.password as password";
+            words == format!("{select} from {join} on {on}")
         })
     })
 }
@@ -232,8 +236,8 @@ mod tests {
         user_column: "name",
         password_column: "password",
         status_column: "0",
-        condition: None,
-        select: None,
+        condition: "",
+        select: "",
     };
 
     #[test]
@@ -259,7 +263,7 @@ mod tests {
     #[test]
     fn queries_hold_parameters_and_never_a_value() {
         assert_eq!(DOCUMENT.query(), "SELECT `password`, 0 FROM `emails` WHERE `name` = ? LIMIT 2");
-        let other = Lookup { condition: Some("active = 1 OR 1"), status_column: "st & 3", ..DOCUMENT };
+        let other = Lookup { condition: "active = 1 OR 1", status_column: "st & 3", ..DOCUMENT };
         assert_eq!(
             other.query(),
             "SELECT `password`, st & 3 FROM `emails` WHERE `name` = ? AND (active = 1 OR 1) LIMIT 2"
@@ -278,8 +282,8 @@ mod tests {
         for other in [
             Lookup { table: "users", ..DOCUMENT },
             Lookup { status_column: "st", ..DOCUMENT },
-            Lookup { condition: Some("1"), ..DOCUMENT },
-            Lookup { select: Some("SELECT 1"), ..DOCUMENT },
+            Lookup { condition: "1", ..DOCUMENT },
+            Lookup { select: "SELECT 1", ..DOCUMENT },
         ] {
             assert!(!other.names_the_view(), "{other:?}");
         }
@@ -287,21 +291,24 @@ mod tests {
 
     #[test]
     fn a_view_with_a_condition_of_its_own_is_asked_itself() {
-        let document = "select concat(`mail`.`users`.`name`,'@',`mail`.`domains`.`name`) AS `name`,\
-            `mail`.`users`.`password` AS `password` from (`mail`.`users` join `mail`.`domains` \
-            on(`mail`.`domains`.`id` = `mail`.`users`.`domain_id`))";
-        assert!(is_the_documents_view(document.as_bytes()));
+        let document = "CREATE ALGORITHM=UNDEFINED DEFINER=`root`@`localhost` SQL SECURITY DEFINER VIEW `emails` AS \
+            select concat(`users`.`name`,'@',`domains`.`name`) AS `name`,`users`.`password` AS `password` \
+            from (`users` join `domains` on(`domains`.`id` = `users`.`domain_id`))";
+        let named = document.replace("`users`", "`mail`.`users`").replace("`domains`", "`mail`.`domains`");
         let mysql8 = document.replace("on(", "on((").replace("`))", "`)))");
-        assert!(is_the_documents_view(mysql8.as_bytes()));
+        for made in [document, &named, &mysql8] {
+            assert!(is_the_documents_view(made.as_bytes(), "mail"), "{made}");
+        }
         for other in [
-            format!("{document} where `mail`.`users`.`enabled` = 1"),
+            format!("{document} where `users`.`enabled` = 1"),
             format!("{document} limit 5"),
+            named.replace("`mail`", "`other`"),
             document.replace("join", "left join"),
             document.replace("'@'", "'%'"),
             document.replace("`.`password` AS", "`.`hash` AS"),
             String::new(),
         ] {
-            assert!(!is_the_documents_view(other.as_bytes()), "{other}");
+            assert!(!is_the_documents_view(other.as_bytes(), "mail"), "{other}");
         }
     }
 

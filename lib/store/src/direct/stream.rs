@@ -15,6 +15,9 @@ use super::{ANSWER_MAX, CONNECT_MAX, Host, PACKET_MAX, Unavailable};
 
 const HEADER: usize = 4;
 
+/// Bytes asked of the kernel at once: an answer of a few packets comes whole.
+const READ: usize = 4096;
+
 /// The shortest timeout set: zero would mean none.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
@@ -23,6 +26,16 @@ pub(super) struct Stream {
     unix: bool,
     sequence: u8,
     until: Instant,
+    /// Received and not yet taken: from `taken` on.
+    buffer: Vec<u8>,
+    taken: usize,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Stored hashes came through here.
+        wipe(&mut self.buffer);
+    }
 }
 
 impl Stream {
@@ -32,7 +45,7 @@ impl Stream {
             Host::Socket(path) => (connect_unix(path, limit)?, true),
             Host::Tcp(name, port) => (connect_tcp(name, *port, limit)?, false),
         };
-        Ok(Self { socket, unix, sequence: 0, until })
+        Ok(Self { socket, unix, sequence: 0, until, buffer: Vec::with_capacity(READ), taken: 0 })
     }
 
     /// Whether the other end is on this host, so that what we say is not overheard.
@@ -98,19 +111,45 @@ impl Stream {
         }
     }
 
-    fn receive_all(&self, bytes: &mut [u8], limit: Instant) -> Result<(), Unavailable> {
+    fn receive_all(&mut self, bytes: &mut [u8], limit: Instant) -> Result<(), Unavailable> {
         let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        loop {
+            let ready = self.buffer.get(self.taken..).unwrap_or_default();
+            let count = ready.len().min(bytes.len() - filled);
+            let (Some(to), Some(from)) = (bytes.get_mut(filled..filled + count), ready.get(..count)) else {
+                return Err(Unavailable::Lost);
+            };
+            to.copy_from_slice(from);
+            filled += count;
+            self.taken += count;
+            if filled == bytes.len() {
+                return Ok(());
+            }
+            self.fill(limit)?;
+        }
+    }
+
+    /// Replace the buffer, all of it taken, by what comes next.
+    fn fill(&mut self, limit: Instant) -> Result<(), Unavailable> {
+        self.taken = 0;
+        self.buffer.resize(READ, 0);
+        let read = self.read(limit);
+        self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+        match read? {
+            0 => Err(Unavailable::Lost),
+            _ => Ok(()),
+        }
+    }
+
+    fn read(&mut self, limit: Instant) -> Result<usize, Unavailable> {
+        loop {
             // Set each time, or a server that drips bytes could hold us for ever.
             self.socket.set_read_timeout(Some(left(limit)?)).map_err(broken)?;
-            match io::Read::read(&mut &self.socket, rest) {
-                Ok(0) => return Err(Unavailable::Lost),
-                Ok(count) => filled += count,
+            match io::Read::read(&mut &self.socket, &mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken(error)),
+                read => return read.map_err(broken),
             }
         }
-        Ok(())
     }
 
     /// Say good-bye if that takes no time, so that the server logs no aborted connection.
