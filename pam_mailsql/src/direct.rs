@@ -127,8 +127,8 @@ impl<'a> Target<'a> {
             user_column: text("usercolumn"),
             password_column: text("passwdcolumn"),
             status_column: self.settings.text("statcolumn").unwrap_or("0"),
-            condition: self.settings.text("where"),
-            select: self.settings.text("select"),
+            condition: text("where"),
+            select: text("select"),
         }
     }
 
