@@ -1,1 +1,8 @@
-//! Postfix lookup tables on the mailsql account database.
+//! Postfix lookup tables on the mailsql account database: socketmap_table(5).
+#![forbid(unsafe_code)]
+
+pub mod maps;
+pub mod reply;
+mod service;
+
+pub use service::bind;

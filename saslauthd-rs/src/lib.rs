@@ -1,1 +1,7 @@
-//! saslauthd on the mailsql account database.
+//! saslauthd on the mailsql account database: the mux socket that libsasl2 asks.
+#![forbid(unsafe_code)]
+
+pub mod reply;
+mod service;
+
+pub use service::bind;

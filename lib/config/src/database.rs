@@ -195,12 +195,34 @@ impl fmt::Debug for MysqlUrl {
     }
 }
 
-/// The url without its password.
+/// The url without its password, in a form that reads back.
 impl fmt::Display for MysqlUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
-        write!(f, "mysql://{}@{}/{}", self.user, hosts.join(","), self.database)
+        let hosts = self.endpoints.iter().filter(|endpoint| matches!(endpoint, Endpoint::Tcp { .. }));
+        let hosts: Vec<String> = hosts.map(ToString::to_string).collect();
+        let hosts = if hosts.is_empty() { "localhost".to_owned() } else { hosts.join(",") };
+        write!(f, "mysql://{}@{hosts}/{}", percent_encode(&self.user), percent_encode(&self.database))?;
+        let mut parameters = Vec::new();
+        match self.tls {
+            Tls::Off => {}
+            Tls::Required => parameters.push("tls=required".to_owned()),
+            Tls::VerifyCa => parameters.push("tls=verify-ca".to_owned()),
+            Tls::VerifyIdentity => parameters.push("tls=verify-identity".to_owned()),
+        }
+        let sockets = self.endpoints.iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Unix(path) => Some(("socket", path)),
+            Endpoint::Tcp { .. } => None,
+        });
+        let files = [("ca", &self.ca), ("cert", &self.cert), ("key", &self.key)];
+        let files = files.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?)));
+        parameters.extend(sockets.chain(files).map(|(name, path)| format!("{name}={}", path.display())));
+        if parameters.is_empty() { Ok(()) } else { write!(f, "?{}", parameters.join("&")) }
     }
+}
+
+fn percent_encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 impl fmt::Display for DatabaseUrl {
@@ -328,13 +350,14 @@ mod tests {
     #[test]
     fn urls_are_read_and_shown_without_their_password() {
         let url: DatabaseUrl = "mysql://mail:p%40ss@db1,db2:3307/mail?tls=verify-identity".parse().unwrap();
-        assert_eq!(url.to_string(), "mysql://mail@db1:3306,db2:3307/mail");
+        assert_eq!(url.to_string(), "mysql://mail@db1:3306,db2:3307/mail?tls=verify-identity");
         assert!(!format!("{url:?}").contains("p@ss"));
         let DatabaseUrl::Mysql(url) = url else { panic!("not mysql") };
         assert_eq!(url.password.as_deref().map(String::as_str), Some("p@ss"));
         assert_eq!(url.tls, Tls::VerifyIdentity);
         let url: DatabaseUrl = "mysql://mail@localhost/mail?socket=/run/mysqld/mysqld.sock".parse().unwrap();
-        assert_eq!(url.to_string(), "mysql://mail@/run/mysqld/mysqld.sock/mail");
+        assert_eq!(url.to_string(), "mysql://mail@localhost/mail?socket=/run/mysqld/mysqld.sock");
+        assert_eq!(url.to_string().parse(), Ok(url));
     }
 
     #[test]

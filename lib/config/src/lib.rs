@@ -21,7 +21,7 @@ pub use listen::{Listen, ListenList, Permissions};
 pub use log::{Log, LogFormat};
 pub use mail::Mail;
 pub use passwords::Passwords;
-pub use services::{Ask, Control, Lmtp, Maps, Nss, Saslauthd, Serve, State};
+pub use services::{Ask, Control, Detail, Lmtp, Maps, Mode, Nss, OverQuota, Saslauthd, Serve, State};
 pub use value::{Bytes, Span};
 
 use serde::Deserialize;

@@ -36,3 +36,46 @@ impl Default for Mail {
         }
     }
 }
+
+impl Mail {
+    /// The folder of a mailbox below `root`, from the `maildir` form.
+    #[must_use]
+    pub fn maildir_of(&self, local: &str, domain: &str) -> String {
+        let mut path = String::with_capacity(self.maildir.len() + local.len() + domain.len());
+        let mut rest = self.maildir.as_str();
+        while let Some(at) = rest.find('{') {
+            path.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let (value, taken) = if rest.starts_with("{address}") {
+                (format!("{local}@{domain}"), "{address}".len())
+            } else if rest.starts_with("{local}") {
+                (local.to_owned(), "{local}".len())
+            } else if rest.starts_with("{domain}") {
+                (domain.to_owned(), "{domain}".len())
+            } else {
+                ("{".to_owned(), 1)
+            };
+            path.push_str(&value);
+            rest = &rest[taken..];
+        }
+        path.push_str(rest);
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_maildir_form_is_filled_in_once() {
+        for (form, expected) in [
+            ("{address}/", "in{domain}fo@example.jp/"),
+            ("{domain}/{local}/Maildir/", "example.jp/in{domain}fo/Maildir/"),
+            ("{other}/", "{other}/"),
+        ] {
+            let mail = Mail { maildir: form.into(), ..Mail::default() };
+            assert_eq!(mail.maildir_of("in{domain}fo", "example.jp"), expected);
+        }
+    }
+}

@@ -22,3 +22,24 @@ pub fn start(config: &Log, level: Option<&str>) {
         (LogFormat::Text, false) => builder.try_init(),
     };
 }
+
+/// The line that every decided login leaves, whatever the protocol: fixed keys, the client's words escaped.
+pub fn login(
+    protocol: &'static str,
+    login: &mailsql_core::Login<'_>,
+    decision: &Result<mailsql_core::authenticator::Decision, mailsql_core::Unavailable>,
+    begun: std::time::Instant,
+) {
+    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let client = login.client.map(|client| client.to_string()).unwrap_or_default();
+    let (user, service) = (login.user, login.service);
+    match decision {
+        Ok(decision) => tracing::info!(
+            target: "login", protocol, login = user, service, client, result = decision.verdict.word(),
+            scheme = decision.scheme, cached = decision.cached, micros
+        ),
+        Err(trouble) => tracing::warn!(
+            target: "login", protocol, login = user, service, client, result = "unavailable", reason = trouble.reason(), micros
+        ),
+    }
+}

@@ -1,0 +1,159 @@
+//! `mailsql init`: the database, its tables, a starter configuration. What is there already stays as it is.
+
+use crate::arguments::Init;
+use crate::outcome::Outcome;
+use crate::print;
+use mailsql_config::{Config, Database, DatabaseUrl};
+use mailsql_store::Store;
+use nix::unistd::Uid;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+pub(crate) async fn run(path: &Path, init: Init) -> Result<(), Outcome> {
+    if let DatabaseUrl::Sqlite(file) = &init.database {
+        make_folder(file.parent().unwrap_or(Path::new("/")))?;
+    }
+    let mut database = Database::new(init.database.clone());
+    database.password_file = init.password_file.clone();
+    let password = database.password()?;
+    let store = Store::open(&database, password.as_deref().map(String::as_str))?;
+    store.create_file().await?;
+    if store.is_set_up().await? {
+        print::line(&format!("{} has the document's tables already; they stay as they are", init.database))?;
+        let missing = store.missing().await?;
+        if !missing.is_empty() {
+            let list = missing.join(", ");
+            print::line(&format!("not there yet: {list}; `mailsql db migrate` adds them when you want them"))?;
+        }
+    } else {
+        let done = store.create().await?;
+        let list: Vec<&str> = done.iter().map(|step| step.provides.as_str()).collect();
+        print::line(&format!("{}: made {}", init.database, list.join(", ")))?;
+    }
+    if let DatabaseUrl::Sqlite(file) = &init.database {
+        own(file)?;
+    }
+    if path.exists() {
+        Config::load(path)?;
+        return print::line(&format!("{} is there already and stays as it is", path.display()));
+    }
+    write_config(path, &init)?;
+    print::line(&format!(
+        "{} written. Next: mailsql domain add NAME, mailsql user add ADDRESS, mailsql serve",
+        path.display()
+    ))
+}
+
+/// The database's folder: 2770 mailsql:mailsql where there is such a user, since who reads in WAL mode writes beside it.
+fn make_folder(folder: &Path) -> Result<(), Outcome> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
+    own(folder)?;
+    if service_user().is_some() {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o2770))?;
+    }
+    Ok(())
+}
+
+/// Gives a file to the service user, when root and there is one.
+fn own(path: &Path) -> Result<(), Outcome> {
+    if let Some((uid, gid)) = service_user() {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+        if path.is_file() {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+        }
+    }
+    Ok(())
+}
+
+fn service_user() -> Option<(u32, u32)> {
+    if !Uid::effective().is_root() {
+        return None;
+    }
+    let user = nix::unistd::User::from_name("mailsql").ok()??;
+    Some((user.uid.as_raw(), user.gid.as_raw()))
+}
+
+fn write_config(path: &Path, init: &Init) -> Result<(), Outcome> {
+    let text = starter(init)?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
+    file.write_all(text.as_bytes())?;
+    if let Some((_, gid)) = service_user() {
+        std::os::unix::fs::chown(path, None, Some(gid))?;
+    }
+    Ok(())
+}
+
+fn starter(init: &Init) -> Result<String, Outcome> {
+    let mut text = String::from(
+        "# mailsql: see mailsql.toml(5) for every key. A service runs when its section is here.\n\n[database]\n",
+    );
+    let url = match &init.database {
+        DatabaseUrl::Mysql(url) if url.password.is_some() => {
+            return Err(Outcome::usage(
+                "put the password into a file that only root and group mailsql may read, and name it by --password-file",
+            ));
+        }
+        url => url.to_string(),
+    };
+    let _ = writeln!(text, "url = {}", quoted(&url));
+    if let Some(file) = &init.password_file {
+        let _ = writeln!(text, "password_file = {}", quoted(&file.display().to_string()));
+    }
+    text.push_str(STARTER);
+    Ok(text)
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+const STARTER: &str = r#"
+[mail]
+root = "/var/spool/vmail"
+maildir = "{address}/"
+uid = 5000
+gid = 5000
+recipient_delimiter = "+"
+
+# Logins for libsasl2 (Postfix: smtpd_sasl_type = cyrus).
+[saslauthd]
+listen = "/run/saslauthd/mux"
+
+# Postfix lookup tables: domains, mailboxes, aliases, senders.
+[maps]
+listen = ["unix:/run/mailsql/maps.sock"]
+
+# Delivery to Maildir.
+[lmtp]
+listen = ["unix:/run/mailsql/lmtp.sock"]
+
+# PAM, and the command.
+[ask]
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_starter_configuration_is_one_that_we_read() {
+        let init = Init { database: "sqlite:/var/lib/mailsql/mail.db".parse().unwrap(), password_file: None };
+        let config = Config::parse(&starter(&init).unwrap(), Path::new("mailsql.toml")).unwrap();
+        assert!(config.saslauthd.is_some() && config.maps.is_some() && config.lmtp.is_some() && config.ask.is_some());
+    }
+
+    #[test]
+    fn a_password_never_gets_into_the_starter_configuration() {
+        let init = Init { database: "mysql://mail:mailpass@db1/mail".parse().unwrap(), password_file: None };
+        assert!(starter(&init).is_err());
+    }
+}

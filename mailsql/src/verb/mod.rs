@@ -1,0 +1,11 @@
+//! The verbs, one file each.
+
+pub(crate) mod alias;
+pub(crate) mod cache;
+pub(crate) mod check;
+pub(crate) mod db;
+pub(crate) mod demo;
+pub(crate) mod domain;
+pub(crate) mod init;
+pub(crate) mod print_config;
+pub(crate) mod user;

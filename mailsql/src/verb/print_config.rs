@@ -1,0 +1,129 @@
+//! `mailsql print-config`: what to put into a peer's configuration, with the sockets and paths of this one's.
+
+use crate::arguments::{Peer, PrintConfig};
+use crate::outcome::Outcome;
+use crate::print;
+use mailsql_config::{Config, Listen, ListenList};
+use std::path::Path;
+
+/// Where a chrooted Postfix sees the host's file system from.
+const CHROOT: &str = "/var/spool/postfix";
+
+pub(crate) fn run(path: &Path, what: &PrintConfig) -> Result<(), Outcome> {
+    let config = Config::load(path)?;
+    let text = match what.peer {
+        Peer::Postfix => postfix(&config, what.chroot)?,
+        Peer::Dovecot => dovecot(&config),
+        Peer::Pam => PAM.to_owned(),
+    };
+    print::line(text.trim_end())
+}
+
+/// A socket as Postfix names it. A chrooted daemon sees only what lies below its queue directory.
+fn endpoint(listen: &ListenList, chroot: bool, section: &str) -> Result<String, Outcome> {
+    let named = |listen: &Listen| match listen {
+        Listen::Tcp(host_port) => Some(format!("inet:{host_port}")),
+        Listen::Unix(path, _) if chroot => {
+            path.strip_prefix(CHROOT).ok().map(|inside| format!("unix:/{}", inside.display()))
+        }
+        Listen::Unix(path, _) => Some(format!("unix:{}", path.display())),
+    };
+    listen.0.iter().find_map(named).ok_or_else(|| {
+        Outcome::usage(format!(
+            "no socket of [{section}] lies below {CHROOT}; add one there, or a TCP address, to listen"
+        ))
+    })
+}
+
+fn postfix(config: &Config, chroot: bool) -> Result<String, Outcome> {
+    let maps = endpoint(&config.maps.clone().unwrap_or_default().listen, chroot, "maps")?;
+    let lmtp = endpoint(&config.lmtp.clone().unwrap_or_default().listen, chroot, "lmtp")?;
+    let mux = match config.saslauthd.clone().unwrap_or_default().listen.0.first() {
+        Some(Listen::Unix(path, _)) => path.display().to_string(),
+        _ => "/run/saslauthd/mux".to_owned(),
+    };
+    let mux = if chroot { mux.strip_prefix(CHROOT).map_or(mux.clone(), str::to_owned) } else { mux };
+    let root = config.mail.root.display();
+    let delimiter = &config.mail.recipient_delimiter;
+    let chrooted = if chroot { "y" } else { "n" };
+    Ok(format!(
+        "\
+# ---- /etc/postfix/main.cf ----
+# Domains and mailboxes. A domain listed here must not stand in mydestination.
+virtual_mailbox_domains = socketmap:{maps}:domains
+virtual_mailbox_maps = socketmap:{maps}:mailboxes
+virtual_alias_domains =
+virtual_alias_maps = socketmap:{maps}:aliases
+# virtual(8) refuses socketmaps; delivery is by LMTP, into {root}.
+virtual_transport = lmtp:{lmtp}
+lmtp_destination_recipient_limit = 50
+lmtp_send_xforward_command = yes
+recipient_delimiter = {delimiter}
+
+# Logins: libsasl2 asks saslauthd-rs.
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = cyrus
+smtpd_sasl_path = smtpd
+cyrus_sasl_config_path = /etc/postfix/sasl
+smtpd_sasl_security_options = noanonymous
+smtpd_sasl_local_domain =
+smtpd_tls_auth_only = yes
+
+# Who may send as whom, asked before a login permits anything.
+smtpd_sender_login_maps = socketmap:{maps}:senders
+smtpd_sender_restrictions = reject_sender_login_mismatch
+smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination
+
+# ---- /etc/postfix/master.cf: port 587 ----
+submission inet n       -       {chrooted}       -       -       smtpd
+  -o syslog_name=postfix/submission
+  -o smtpd_tls_security_level=encrypt
+  -o smtpd_client_restrictions=permit_sasl_authenticated,reject
+# ---- and port 465, where TLS begins with the first byte ----
+smtps      inet n       -       {chrooted}       -       -       smtpd
+  -o syslog_name=postfix/smtps
+  -o smtpd_tls_wrappermode=yes
+  -o smtpd_client_restrictions=permit_sasl_authenticated,reject
+
+# ---- /etc/postfix/sasl/smtpd.conf ----
+# pwcheck_method: saslauthd
+# saslauthd_path: {mux}
+# mech_list: PLAIN LOGIN
+#
+# Then: adduser postfix sasl && systemctl restart postfix
+"
+    ))
+}
+
+fn dovecot(config: &Config) -> String {
+    let root = config.mail.root.display();
+    let folder = config.mail.maildir.replace("{address}", "%u").replace("{local}", "%n").replace("{domain}", "%d");
+    let folder = folder.trim_end_matches('/');
+    let (uid, gid) = (config.mail.uid, config.mail.gid);
+    format!(
+        "\
+# ---- /etc/dovecot/dovecot.conf (Dovecot 2.3) ----
+# The PAM service of this name is what `mailsql print-config pam` prints. Dovecot takes all of PAM's trouble for a
+# wrong password, so while the database is down its clients are told that their password is wrong.
+mail_location = maildir:{root}/{folder}
+first_valid_uid = {uid}
+passdb {{
+  driver = pam
+  args = mailsql
+}}
+userdb {{
+  driver = static
+  # Without allow_all_users dovecot-lda and dovecot-lmtp would ask PAM whether a user exists, which it cannot tell.
+  args = uid={uid} gid={gid} home={root}/{folder} allow_all_users=yes
+}}
+"
+    )
+}
+
+const PAM: &str = "\
+# ---- /etc/pam.d/mailsql (and /etc/pam.d/smtp for saslauthd -a pam) ----
+# Asks `mailsql serve` by its socket; the program that uses PAM must be root or in group mailsql-auth.
+auth    required   pam_mailsql.so
+account required   pam_mailsql.so
+password required  pam_mailsql.so
+";

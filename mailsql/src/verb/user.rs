@@ -1,0 +1,120 @@
+//! `mailsql user`.
+
+use crate::arguments::User;
+use crate::outcome::Outcome;
+use crate::password::{confirm, read_new};
+use crate::print;
+use crate::site::{Site, address};
+use mailsql_core::{Account, Address, Directory, Quota};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const COLUMNS: [&str; 6] = ["address", "enabled", "scheme", "quota_bytes", "quota_messages", "maildir"];
+
+pub(crate) async fn run(config: &Path, verb: User) -> Result<(), Outcome> {
+    match verb {
+        User::Add { address: text, password_stdin } => {
+            let address = address(&text)?;
+            let site = Site::open_to_write(config)?;
+            // Before the password is asked for: nobody types one for nothing.
+            if site.store.account(&address.folded()).await?.is_some() {
+                return Err(Outcome::no(format!("{address} exists already")));
+            }
+            let hash = new_hash(&site, password_stdin)?;
+            site.store.add_user(&address, &hash).await?;
+            site.flush(address.as_str());
+            print::line(&format!("{address} added"))
+        }
+        User::List { domain, json } => {
+            let site = Site::open(config)?;
+            let users = site.store.list_users().await?;
+            let wanted = domain.map(|domain| domain.to_lowercase());
+            let mine =
+                |user: &&Account| wanted.as_ref().is_none_or(|domain| user.address.domain().to_lowercase() == *domain);
+            let rows: Vec<_> = users.iter().filter(mine).map(|user| row(&site, user)).collect();
+            print::rows(&COLUMNS, &rows, json)
+        }
+        User::Show { address: text, json } => {
+            let site = Site::open(config)?;
+            let account = find(&site, &address(&text)?).await?;
+            print::one(&COLUMNS, &row(&site, &account), json)
+        }
+        User::Passwd { address: text, password_stdin, expire } => {
+            let address = address(&text)?;
+            let site = Site::open_to_write(config)?;
+            find(&site, &address).await?;
+            if expire {
+                site.store.expire_password(&address, Some(now())).await?;
+                site.flush(address.as_str());
+                return print::line(&format!("password of {address} expired"));
+            }
+            let hash = new_hash(&site, password_stdin)?;
+            site.store.set_password(&address, &hash).await?;
+            site.flush(address.as_str());
+            print::line(&format!("password of {address} changed"))
+        }
+        User::Remove { address: text, yes } => {
+            let address = address(&text)?;
+            let site = Site::open_to_write(config)?;
+            let account = find(&site, &address).await?;
+            confirm(&format!("Remove {}?", account.address), yes)?;
+            site.store.remove_user(&address).await?;
+            site.flush(address.as_str());
+            let folder = site.config.mail.root.join(folder(&site, &account));
+            print::line(&format!("{address} removed; its mail stays in {}", folder.display()))
+        }
+        User::Enable { address: text } => enable(config, &address(&text)?, true).await,
+        User::Disable { address: text } => enable(config, &address(&text)?, false).await,
+        User::Quota { address: text, bytes, messages } => {
+            let address = address(&text)?;
+            let site = Site::open_to_write(config)?;
+            let limit = |number: u64| (number > 0).then_some(number);
+            site.store.set_quota(&address, Quota { bytes: limit(bytes.0), messages: limit(messages) }).await?;
+            site.flush(address.as_str());
+            print::line(&format!("quota of {address} set"))
+        }
+    }
+}
+
+async fn enable(config: &Path, address: &Address, enabled: bool) -> Result<(), Outcome> {
+    let site = Site::open_to_write(config)?;
+    site.store.enable_user(address, enabled).await?;
+    site.flush(address.as_str());
+    print::line(&format!("{address} {}", if enabled { "enabled" } else { "disabled" }))
+}
+
+async fn find(site: &Site, address: &Address) -> Result<Account, Outcome> {
+    let found = site.store.account(&address.folded()).await?;
+    found.map(|account| (*account).clone()).ok_or_else(|| Outcome::no(format!("{address} does not exist")))
+}
+
+fn new_hash(site: &Site, from_stdin: bool) -> Result<String, Outcome> {
+    let password = read_new(from_stdin)?;
+    let (_, kind) = mailsql_daemon::policy(&site.config).map_err(|error| Outcome::usage(format!("{error:#}")))?;
+    mailsql_password::create(password.as_bytes(), &kind, &mut mailsql_password::os_random)
+        .map_err(|refused| Outcome::usage(refused.to_string()))
+}
+
+fn folder(site: &Site, account: &Account) -> String {
+    match &account.maildir {
+        Some(maildir) => maildir.to_string(),
+        None => site.config.mail.maildir_of(account.address.local(), account.address.domain()),
+    }
+}
+
+fn row(site: &Site, account: &Account) -> Vec<Value> {
+    let scheme = account.password.as_ref().and_then(|stored| mailsql_password::detect(&stored.0));
+    vec![
+        json!(account.address.as_str()),
+        json!(!account.closed(now())),
+        json!(scheme.map(|scheme| scheme.to_string())),
+        json!(account.quota.bytes),
+        json!(account.quota.messages),
+        json!(folder(site, account)),
+    ]
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,35 @@
+//! postfix-maps: Postfix lookup tables on the mailsql account database.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use mailsql_config::DEFAULT_PATH;
+use mailsql_daemon::program::{self, Program};
+use mailsql_daemon::{Remember, run};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Answer Postfix's lookups (socketmap_table(5)): domains, mailboxes, aliases, senders.
+#[derive(Parser)]
+#[command(name = "postfix-maps", version)]
+struct Arguments {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", env = "MAILSQL_CONFIG", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    /// Log every lookup
+    #[arg(short = 'v', long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut config = match program::configuration("postfix-maps", &arguments.config) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    config.maps.get_or_insert_default();
+    let level = arguments.verbose.then(|| "debug".to_owned());
+    let remember = Remember::Logins;
+    run(Program { name: "postfix-maps", config, remember, delivers: false, level }, |config, activation| {
+        Ok(postfix_maps::bind(config, activation)?.into_iter().collect())
+    })
+}
