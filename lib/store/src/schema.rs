@@ -156,6 +156,31 @@ mod tests {
     }
 
     #[test]
+    fn every_lookup_among_100_000_accounts_in_sqlite_searches_indexes_only() {
+        let schema = Schema::named("mailsql").unwrap();
+        let database = rusqlite::Connection::open_in_memory().unwrap();
+        for step in schema.create.iter().chain(&schema.migrate) {
+            database.execute_batch(step.sql(Backend::Sqlite).unwrap_or("")).unwrap();
+        }
+        let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)";
+        database.execute_batch("INSERT INTO domains(name) VALUES ('a.jp'), ('b.jp')").unwrap();
+        let fill = "INSERT INTO users(name, password, domain_id) SELECT 'user' || i, 'x', 1 + i % 2 FROM n";
+        database.execute_batch(&format!("{numbers} {fill}; ANALYZE;")).unwrap();
+        let all: Inventory = schema.queries.values().flatten().flat_map(|(needs, _)| needs.clone()).collect();
+        for plan in [schema.plan(&all), schema.plan(&Inventory::new())] {
+            for name in ["domain", "account", "alias", "catch_all", "set_password", "replace_password"] {
+                let Some(query) = plan.find(name) else { continue };
+                let mut explain = database.prepare(&format!("EXPLAIN QUERY PLAN {}", query.sql)).unwrap();
+                let values = vec!["x"; query.parameters.len()];
+                let steps = explain.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3));
+                for step in steps.unwrap().map(Result::unwrap) {
+                    assert!(!step.contains("SCAN"), "{name}: {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn no_lookup_uses_the_view() {
         let schema = Schema::named("mailsql").unwrap();
         for (_, query) in schema.queries.values().flatten() {
