@@ -163,9 +163,9 @@ mod tests {
             database.execute_batch(step.sql(Backend::Sqlite).unwrap_or("")).unwrap();
         }
         let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)";
-        database.execute_batch("INSERT INTO domains(name) VALUES ('a.jp'), ('b.jp')").unwrap();
-        let fill = "INSERT INTO users(name, password, domain_id) SELECT 'user' || i, 'x', 1 + i % 2 FROM n";
-        database.execute_batch(&format!("{numbers} {fill}; ANALYZE;")).unwrap();
+        let domains = "INSERT INTO domains(name) SELECT 'd' || i || '.test' FROM n LIMIT 1000";
+        let users = "INSERT INTO users(name, password, domain_id) SELECT 'user' || i, 'x', 1 + i % 1000 FROM n";
+        database.execute_batch(&format!("{numbers} {domains}; {numbers} {users}; ANALYZE;")).unwrap();
         let all: Inventory = schema.queries.values().flatten().flat_map(|(needs, _)| needs.clone()).collect();
         for plan in [schema.plan(&all), schema.plan(&Inventory::new())] {
             for name in ["domain", "account", "alias", "catch_all", "set_password", "replace_password"] {
