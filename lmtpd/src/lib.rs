@@ -13,20 +13,22 @@
 //! Sources: RFC 2033, 5321, 3463, 6531; the Maildir and Maildir++ specifications; Dovecot 2.3 `lmtp/`, `maildir/`;
 //! Postfix 3.7 `virtual/`, `smtp/`.
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "quota and the memory of deliveries come next")]
 
 mod deliver;
 mod folder;
 mod intake;
 mod log;
 mod maildir;
+mod memory;
 mod message;
 mod name;
 mod path;
+mod quota;
 mod reply;
 mod service;
 mod session;
 mod site;
+mod tidy;
 mod transaction;
 mod trouble;
 mod trust;

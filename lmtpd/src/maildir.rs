@@ -202,14 +202,16 @@ impl Pending {
     }
 
     /// Second half, after [`Self::sync`]: the message is in `new/`, and stays there. Gives its path.
-    pub(crate) fn publish(mut self) -> Result<PathBuf, Trouble> {
+    ///
+    /// On failure it is back in `tmp/`, where dropping removes it: the caller may have to undo something before.
+    pub(crate) fn publish(&mut self) -> Result<PathBuf, Trouble> {
         let new = self.dir.join("new");
         let path = new.join(name::finished(&self.name, self.size, self.lines));
         rename_new(&self.tmp, &path).map_err(|error| Trouble::new(Doing::Publish, &path, &error))?;
         self.published = true;
         if let Err(trouble) = sync_dir(&new) {
-            // The client will hear that it failed and come again: without this there would be two.
-            let _ = std::fs::remove_file(&path);
+            // The client will hear that it failed and come again: left there, it would be there twice.
+            self.published = rename_new(&path, &self.tmp).is_err();
             return Err(trouble);
         }
         Ok(path)
@@ -289,7 +291,7 @@ pub(crate) mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = Store { file_mode: 0o664, dir_mode: 0o2775, ..store(root.path()) };
         let dir = root.path().join("a@b");
-        let pending = store.begin(&dir).unwrap();
+        let mut pending = store.begin(&dir).unwrap();
         pending.sync().unwrap();
         let path = pending.publish().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o664);

@@ -14,6 +14,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -33,8 +34,8 @@ pub(crate) struct Scan {
     received: usize,
     /// Queue id in the topmost Received line: the client's own.
     pub(crate) queue_id: Option<String>,
-    /// Bytes of the header section, Return-Path lines left out.
-    pub(crate) length: usize,
+    /// SHA-256 of the header section.
+    pub(crate) digest: [u8; 32],
     /// Whether the message begins with neither a field nor an empty line, so that one must stand before it.
     headless: bool,
 }
@@ -73,7 +74,7 @@ impl Scan {
             }
             (from, to) = (from + length, to + length);
         }
-        scan.length = to;
+        scan.digest = Sha256::digest(&message[..to]).into();
         scan.headless = to == 0 && !message[from..].is_empty() && message[from] != b'\n';
         message.drain(to..from);
         scan

@@ -2,6 +2,7 @@
 
 use crate::session;
 use crate::site::{Site, networks};
+use crate::tidy;
 use anyhow::{Result, bail};
 use mailsql_config::{Config, Permissions};
 use mailsql_core::Directory;
@@ -69,8 +70,12 @@ pub async fn serve(
 ) -> Result<()> {
     let connections = config.lmtp.as_ref().map_or(1, |lmtp| lmtp.max_connections);
     let site = Arc::new(Site::new(config, directory, rules)?);
-    mailsql_daemon::serve(listeners, Limits { connections }, shutdown, move |stream, shutdown| {
+    let tidying = tokio::spawn(tidy::keep(Arc::clone(&site), shutdown.clone()));
+    let served = mailsql_daemon::serve(listeners, Limits { connections }, shutdown, move |stream, shutdown| {
         session::serve(stream, Arc::clone(&site), shutdown)
     })
-    .await
+    .await;
+    // It ends by itself on shutdown, unless there was none.
+    tidying.abort();
+    served
 }

@@ -127,7 +127,8 @@ impl Dialogue {
     }
 
     async fn find(&mut self, recipient: Recipient) {
-        let found = self.site.find(&recipient).await;
+        let announced = self.session.envelope().and_then(|envelope| envelope.size).unwrap_or(0);
+        let found = self.site.find(&recipient, announced).await;
         let verdict = match &found {
             Ok(_) => Verdict::Yes,
             Err((verdict, reason)) => {

@@ -4,8 +4,10 @@ use crate::deliver;
 use crate::folder;
 use crate::intake::Message;
 use crate::maildir::Store;
+use crate::memory::MAX_WINDOW;
 use crate::name::Names;
 use crate::path;
+use crate::quota::Quotas;
 use crate::reply::{Outcome, Verdict};
 use crate::transaction::{Target, Transaction};
 use crate::trouble::Trouble;
@@ -13,7 +15,7 @@ use crate::trust::Network;
 use anyhow::{Context, Result};
 use mailsql_config::{Config, Detail, Mail, OverQuota};
 use mailsql_core::resolve::{Mailbox, Rules};
-use mailsql_core::{Address, Directory, Unavailable, resolve};
+use mailsql_core::{Address, Directory, Quota, Unavailable, resolve};
 use mailsql_daemon::Peer;
 use mailsql_proto::lmtp::{Offer, Path, Recipient};
 use std::sync::Arc;
@@ -31,6 +33,10 @@ pub(crate) struct Site {
     pub(crate) detail: Detail,
     pub(crate) over_quota: OverQuota,
     pub(crate) idle: Duration,
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) retry_window: Duration,
+    /// When this process began to deliver.
+    pub(crate) started: SystemTime,
     max_size: u64,
     max_recipients: usize,
     xforward_from: Vec<Network>,
@@ -68,6 +74,9 @@ impl Site {
             detail: lmtp.detail,
             over_quota: lmtp.over_quota,
             idle: lmtp.idle_timeout.0,
+            quotas: Arc::default(),
+            retry_window: lmtp.retry_window.0.min(MAX_WINDOW),
+            started: SystemTime::now(),
             max_size: lmtp.max_message_size.0,
             max_recipients: lmtp.max_recipients,
             xforward_from: networks(&lmtp.xforward_from)?,
@@ -95,7 +104,9 @@ impl Site {
     }
 
     /// Whether a recipient is one of ours, and where its mail goes.
-    pub(crate) async fn find(&self, recipient: &Recipient) -> Result<Target, (Verdict, String)> {
+    ///
+    /// `size` is what the client announced, 0 if nothing: a mailbox that cannot take it is full already here.
+    pub(crate) async fn find(self: &Arc<Self>, recipient: &Recipient, size: u64) -> Result<Target, (Verdict, String)> {
         let Some(address) = self.address(&recipient.address) else {
             return Err((Verdict::Unknown, String::new()));
         };
@@ -108,7 +119,18 @@ impl Site {
             Detail::Folder | Detail::Create => mailbox.detail.as_deref().and_then(folder::directory),
         };
         let original = recipient.original.as_ref().map(|original| original.address.clone());
-        Ok(Target { address: recipient.address.clone(), original, account: mailbox.account, dir, folder })
+        let target = Target { address: recipient.address.clone(), original, account: mailbox.account, dir, folder };
+        if self.has_room(&target, size).await { Ok(target) } else { Err((Verdict::Full, String::new())) }
+    }
+
+    /// Whether a message of this size would fit now. Trouble is left for the delivery to meet again.
+    async fn has_room(self: &Arc<Self>, target: &Target, size: u64) -> bool {
+        let quota = target.account.quota;
+        if quota == Quota::default() {
+            return true;
+        }
+        let (site, dir) = (Arc::clone(self), target.dir.clone());
+        self.work(move || site.quotas.has_room(&site.store, &dir, quota, size)).await.unwrap_or(true)
     }
 
     /// A bare local part is taken to be in the default domain.

@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{Server, exists};
+use common::{Server, accounts, exists, size_in};
+use mailsql_core::Quota;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 const MESSAGE: &[u8] = b"Subject: test\r\n\r\nbody\r\n";
 
@@ -351,5 +351,121 @@ fn many_sessions_deliver_at_once() {
     });
     assert_eq!(server.list("Info@Example.jp/new").len(), 160);
     assert_eq!(server.list("admin@example.jp/new").len(), 160);
-    std::thread::sleep(Duration::ZERO);
+}
+
+const RETRIED: &[u8] = b"Received: by mx.example.jp (Postfix) id 4bN2xT0Zz1z3vF; date\r\nSubject: x\r\n\r\nbody\r\n";
+
+#[test]
+fn a_message_that_comes_again_is_stored_once() {
+    let mut server = Server::start("");
+    for _ in 0..3 {
+        let mut client = server.greeted();
+        let replies = client.deliver(&["info@example.jp", "admin@example.jp"], RETRIED);
+        assert!(replies.iter().all(|reply| reply.starts_with("250 2.0.0")), "{replies:?}");
+        // The memory outlives the process.
+        server = server.restart("");
+    }
+    server.message("Info@Example.jp");
+    server.message("admin@example.jp");
+    // Read away by the user: it does not come back.
+    std::fs::remove_dir_all(server.root().join("Info@Example.jp/new")).unwrap();
+    std::fs::create_dir(server.root().join("Info@Example.jp/new")).unwrap();
+    let mut client = server.greeted();
+    assert!(client.deliver(&["info@example.jp"], RETRIED)[0].starts_with("250 2.0.0"));
+    assert_eq!(server.list("Info@Example.jp/new"), [""; 0]);
+    // Another message, whatever the queue id.
+    let other = [RETRIED, b"more\r\n"].concat();
+    assert!(client.deliver(&["info@example.jp"], &other)[0].starts_with("250 2.0.0"));
+    client.expect("MAIL FROM:<>", "250");
+    client.expect("RCPT TO:<admin@example.jp>", "250");
+    client.expect("DATA", "354");
+    client.send(RETRIED);
+    client.send(b".\r\n");
+    client.expect_reply("250 2.0.0");
+    server.message("Info@Example.jp");
+    assert_eq!(server.list("admin@example.jp/new").len(), 2);
+}
+
+#[test]
+fn the_client_may_name_its_queue_id() {
+    let server = Server::start("");
+    let mut client = server.greeted();
+    for (ident, count) in
+        [("IDENT=A1", 1), ("IDENT=A1", 1), ("IDENT=A2", 2), ("IDENT=[UNAVAILABLE]", 3), ("IDENT=[UNAVAILABLE]", 4)]
+    {
+        client.expect(&format!("XFORWARD {ident}"), "250");
+        assert!(client.deliver(&["info@example.jp"], MESSAGE)[0].starts_with("250 2.0.0"));
+        assert_eq!(server.list("Info@Example.jp/new").len(), count, "{ident}");
+    }
+    // Large ones too.
+    let large = [RETRIED, &b"x\r\n".repeat(100_000)].concat();
+    for _ in 0..2 {
+        assert!(client.deliver(&["admin@example.jp", "third@example.jp"], &large)[1].starts_with("250 2.0.0"));
+    }
+    server.message("admin@example.jp");
+    server.message("third@example.jp");
+    let server = Server::start("retry_window = \"0s\"");
+    for _ in 0..2 {
+        assert!(server.greeted().deliver(&["info@example.jp"], RETRIED)[0].starts_with("250"));
+    }
+    assert_eq!(server.list("Info@Example.jp/new").len(), 2);
+    assert_eq!(server.list("Info@Example.jp/tmp"), [""; 0]);
+}
+
+#[test]
+fn a_full_mailbox_refuses_and_the_others_take() {
+    let mut table = accounts();
+    table.add("small@example.jp", |account| account.quota = Quota { bytes: Some(2000), messages: None });
+    table.add("few@example.jp", |account| account.quota = Quota { bytes: None, messages: Some(1) });
+    let server = Server::with(table, "");
+    let mut client = server.greeted();
+    let large = [b"Subject: x\r\n\r\n", &b"x\r\n".repeat(1000)[..]].concat();
+    let replies = client.deliver(&["small@example.jp", "info@example.jp"], &large);
+    assert!(replies[0].starts_with("552 5.2.2 <small@") && replies[1].starts_with("250 2.0.0"), "{replies:?}");
+    assert_eq!(server.list("small@example.jp/new"), [""; 0]);
+    assert_eq!(server.list("small@example.jp/tmp"), [""; 0]);
+    client.expect("MAIL FROM:<a@b> SIZE=5000", "250");
+    client.expect("RCPT TO:<small@example.jp>", "552 5.2.2");
+    client.expect("RSET", "250");
+    for _ in 0..2 {
+        assert!(client.deliver(&["small@example.jp"], MESSAGE)[0].starts_with("250 2.0.0"));
+    }
+    let sizes = server.list("small@example.jp/new").iter().map(|name| size_in(name)).collect::<Vec<_>>();
+    let ledger = std::fs::read_to_string(server.root().join("small@example.jp/maildirsize")).unwrap();
+    assert_eq!(ledger, format!("2000S\n0 0\n{} 1\n{} 1\n", sizes[0], sizes[1]));
+    // Full by count: said at RCPT, in both forms; space made by the user is seen.
+    assert!(client.deliver(&["few@example.jp"], MESSAGE)[0].starts_with("250 2.0.0"));
+    client.expect("MAIL FROM:<a@b>", "250");
+    client.expect("RCPT TO:<few@example.jp>", "552 5.2.2");
+    let server = server.restart("over_quota = \"defer\"");
+    let mut client = server.greeted();
+    client.expect("MAIL FROM:<a@b>", "250");
+    client.expect("RCPT TO:<few@example.jp>", "452 4.2.2");
+    client.expect("RSET", "250");
+    std::fs::remove_file(server.root().join("few@example.jp/new").join(&server.list("few@example.jp/new")[0])).unwrap();
+    std::fs::write(server.root().join("few@example.jp/maildirsize"), "0S,1C\n300 1\n0 0\n").unwrap();
+    assert!(client.deliver(&["few@example.jp"], MESSAGE)[0].starts_with("250 2.0.0"));
+}
+
+#[test]
+fn a_mailbox_is_not_overfilled_by_many_at_once() {
+    let mut table = accounts();
+    table.add("few@example.jp", |account| account.quota = Quota { bytes: None, messages: Some(7) });
+    let server = Server::with(table, "");
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                let mut client = server.greeted();
+                client.expect("MAIL FROM:<a@b>", "250");
+                if client.say("RCPT TO:<few@example.jp>").starts_with("250") {
+                    client.expect("DATA", "354");
+                    client.send(MESSAGE);
+                    client.send(b".\r\n");
+                    let reply = client.reply();
+                    assert!(reply.starts_with("250 2.0.0") || reply.starts_with("552 5.2.2"), "{reply}");
+                }
+            });
+        }
+    });
+    assert_eq!(server.list("few@example.jp/new").len(), 7);
 }

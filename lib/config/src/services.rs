@@ -77,7 +77,7 @@ pub struct Lmtp {
     /// TCP peers whose XFORWARD is believed, as `address` or `address/bits`. Unix sockets are always believed.
     pub xforward_from: Vec<String>,
     /// How long a delivery is remembered, so that a client which missed our answer and sends the message again does not
-    /// leave a second copy; "0s" for not at all.
+    /// leave a second copy; "0s" for not at all, a day at most.
     pub retry_window: Span,
 }
 

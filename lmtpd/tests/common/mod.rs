@@ -241,3 +241,8 @@ impl Client {
 pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
+
+/// The size that a message's file name tells.
+pub fn size_in(name: &str) -> u64 {
+    name.split_once(",S=").unwrap().1.split_once(',').unwrap().0.parse().unwrap()
+}
