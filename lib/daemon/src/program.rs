@@ -79,12 +79,12 @@ fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
+    let secrets = Secrets::read(&config)?;
     let mut activation = Activation::from_environment();
     let services = bind(&config, &mut activation)?;
     let identity =
         if nix::unistd::Uid::effective().is_root() { Some(Identity::of(&config, program.delivers)?) } else { None };
     let control = control::bind(program.name, &config, identity.as_ref());
-    let secrets = Secrets::read(&config)?;
     if let Some(identity) = &identity {
         drop_to(identity)?;
     }
