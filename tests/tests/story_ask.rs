@@ -117,7 +117,8 @@ fn pam_in_socket_mode_has_the_codes_of_the_verdict_table() {
 
     // A new password: root is not asked for the old one, the owner is.
     let change = |answers: &[&str], owner: Option<(u32, u32)>| {
-        let call = answers.iter().fold(Call::new(service.name(), "stale@example.jp"), |call, answer| call.answer(answer));
+        let call =
+            answers.iter().fold(Call::new(service.name(), "stale@example.jp"), |call, answer| call.answer(answer));
         let call = owner.into_iter().fold(call, |call, (uid, gid)| call.owner(uid, gid));
         call.step(Step::Chauthtok).run().unwrap().names()[0]
     };
