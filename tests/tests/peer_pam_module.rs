@@ -134,12 +134,14 @@ fn rounds(count: u32, wrapper: &[&str]) -> (String, String) {
 }
 
 fn figure(text: &str, name: &str) -> i64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
-    line.trim().parse().unwrap()
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
 }
 
 /// Enough for a leak of a few bytes a round to show.
 const ROUNDS: u32 = 1000;
+
+/// Under the memory checker a round takes fifty times as long, and it finds what it finds in the first ones.
+const CHECKED_ROUNDS: u32 = if cfg!(feature = "slow") { ROUNDS } else { 100 };
 
 #[test]
 fn rounds_of_loading_and_unloading_leave_nothing_behind() {
@@ -152,9 +154,11 @@ fn rounds_of_loading_and_unloading_leave_nothing_behind() {
 
 #[test]
 fn valgrind_finds_no_error_in_rounds_of_loading_and_unloading() {
-    let (text, errors) =
-        rounds(ROUNDS, &["valgrind", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
-    assert_eq!(figure(&text, "good"), i64::from(ROUNDS), "{text}");
+    let (text, errors) = rounds(
+        CHECKED_ROUNDS,
+        &["valgrind", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"],
+    );
+    assert_eq!(figure(&text, "good"), i64::from(CHECKED_ROUNDS), "{text}");
     assert_eq!(figure(&text, "mapped"), 0, "{text}");
     assert!(errors.contains("ERROR SUMMARY: 0 errors"), "{errors}");
 }
