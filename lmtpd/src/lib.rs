@@ -22,7 +22,6 @@ mod maildir;
 mod memory;
 mod message;
 mod name;
-mod path;
 mod quota;
 mod reply;
 mod service;
@@ -31,7 +30,6 @@ mod site;
 mod tidy;
 mod transaction;
 mod trouble;
-mod trust;
 mod wire;
 
 pub use service::{bind, serve};

@@ -6,17 +6,15 @@ use crate::intake::Message;
 use crate::maildir::Store;
 use crate::memory::MAX_WINDOW;
 use crate::name::Names;
-use crate::path;
 use crate::quota::Quotas;
 use crate::reply::{Outcome, Verdict};
 use crate::transaction::{Target, Transaction};
 use crate::trouble::Trouble;
-use crate::trust::Network;
 use anyhow::{Context, Result};
 use mailsql_config::{Config, Detail, Mail, OverQuota};
 use mailsql_core::resolve::{Mailbox, Rules};
-use mailsql_core::{Address, Directory, Quota, Unavailable, resolve};
-use mailsql_daemon::Peer;
+use mailsql_core::{Address, Directory, Network, Quota, Unavailable, resolve};
+use mailsql_daemon::{Peer, mailbox};
 use mailsql_proto::lmtp::{Offer, Path, Recipient};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -113,7 +111,7 @@ impl Site {
         let found = resolve::mailbox(&*self.directory, &address, &self.rules).await;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mailbox = judge(found, now.try_into().unwrap_or(i64::MAX), self.uid, self.gid)?;
-        let dir = path::mailbox(&self.mail, &mailbox.account).map_err(|wrong| (Verdict::Misconfigured, wrong))?;
+        let dir = mailbox::folder(&self.mail, &mailbox.account).map_err(|wrong| (Verdict::Misconfigured, wrong))?;
         let folder = match self.detail {
             Detail::Inbox => None,
             Detail::Folder | Detail::Create => mailbox.detail.as_deref().and_then(folder::directory),

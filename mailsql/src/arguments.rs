@@ -53,6 +53,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Cache,
     },
+    /// What the running daemons count: rates, greylisting, failed logins
+    Limits {
+        #[command(subcommand)]
+        verb: Limits,
+    },
     /// Walk through everything on a throw-away database
     Demo,
 }
@@ -236,4 +241,21 @@ pub(crate) enum Db {
 pub(crate) enum Cache {
     /// Make all daemons on this host forget an address, or everything
     Flush { address: Option<String> },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Limits {
+    /// List what is counted and not at rest
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is counted for a login, an address or a client's IP address
+    Explain {
+        login: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what is counted for a login, an address or a client's IP address
+    Reset { login: String },
 }

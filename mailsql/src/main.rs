@@ -40,6 +40,7 @@ async fn dispatch(verb: Verb, config: &std::path::Path) -> Result<(), Outcome> {
         Verb::Check(check) => verb::check::run(config, check).await,
         Verb::Db { verb } => verb::db::run(config, verb).await,
         Verb::Cache { verb } => verb::cache::run(config, verb),
+        Verb::Limits { verb } => verb::limits::run(config, verb),
         Verb::Serve(_) | Verb::Demo | Verb::PrintConfig(_) => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use crate::stream::{Peer, Stream};
 use anyhow::Result;
 use mailsql_config::{Config, Listen, ListenList, Permissions};
 use mailsql_core::{Address, Directory, resolve};
-use mailsql_proto::ask::{self, BULK_LINE_MAX, LINE_MAX, Reply, Request};
+use mailsql_proto::ask::{self, BULK_LINE_MAX, LINE_MAX, LimitsAction, Reply, Request};
 use nix::unistd::Uid;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -19,8 +19,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longest wait for a request on a control socket.
 const IDLE: Duration = Duration::from_secs(30);
+/// Most bytes of text in an answer to `limits`; escapes may double it.
+const LIMITS_TEXT_MAX: usize = BULK_LINE_MAX / 4;
 /// Control connections at once.
 const CONNECTIONS: usize = 16;
+
+/// A service that counts, and tells on the control socket what it has counted.
+pub trait Limited: Send + Sync {
+    /// Lines for a person, one thing a line, each `WORD key=value …`: what is counted for `who` (a login, an address, a
+    /// client's IP address; `None` for all). `Reset` forgets it and tells what was forgotten.
+    ///
+    /// # Errors
+    /// Why this cannot be told, in a line.
+    fn limits(&self, action: LimitsAction, who: Option<&str>) -> Result<Vec<String>, String>;
+
+    /// Drops what is remembered of the database; counts stay.
+    fn forget(&self) {}
+}
 
 /// Makes the control socket; a daemon that cannot (run by hand, without the folder) goes on without one.
 pub(crate) fn bind(program: &str, config: &Config, identity: Option<&Identity>) -> Option<Vec<Listener>> {
@@ -97,6 +112,7 @@ async fn answer(request: &Request<'_>, shared: &Shared) -> Reply {
         },
         Request::Stats => Reply::Text(stats(shared).into_bytes()),
         Request::Explain { address } => explain(address, shared).await,
+        Request::Limits { action, address } => limits(*action, *address, shared),
         _ => Reply::Text(Vec::new()),
     }
 }
@@ -141,6 +157,30 @@ fn stats(shared: &Shared) -> String {
         text.push_str(&format!("{name} {}\n", counter.load(Ordering::Relaxed)));
     }
     text
+}
+
+/// What all services of this daemon count, as many lines as fit into a reply.
+fn limits(action: LimitsAction, address: Option<&[u8]>, shared: &Shared) -> Reply {
+    let Ok(who) = address.map(std::str::from_utf8).transpose() else {
+        return Reply::Refused { reason: b"a login is UTF-8".to_vec() };
+    };
+    let mut text = String::new();
+    for service in shared.limited() {
+        match service.limits(action, who) {
+            Ok(lines) => {
+                for line in lines {
+                    if text.len() + line.len() > LIMITS_TEXT_MAX {
+                        text.push_str("more\n");
+                        return Reply::Text(text.into_bytes());
+                    }
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            }
+            Err(reason) => return Reply::Refused { reason: reason.into_bytes() },
+        }
+    }
+    Reply::Text(text.into_bytes())
 }
 
 /// How this daemon sees an address now, cache included.

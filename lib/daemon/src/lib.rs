@@ -8,12 +8,14 @@ mod control;
 mod ffi;
 pub mod listen;
 pub mod log;
+pub mod mailbox;
 pub mod privileges;
 pub mod program;
 pub mod serve;
 mod shared;
 mod stream;
 
+pub use control::Limited;
 pub use listen::{Activation, Listener};
 pub use program::{Bound, run};
 pub use serve::{Limits, Shutdown, serve};

@@ -1,5 +1,6 @@
 //! What all services of a process share: one database pool, one cache, one authenticator.
 
+use crate::control::Limited;
 use anyhow::{Context, Result};
 use mailsql_config::Config;
 use mailsql_core::authenticator::Settings;
@@ -7,7 +8,7 @@ use mailsql_core::resolve::Rules;
 use mailsql_core::{Authenticator, CacheTimes, CachedDirectory, Verifier};
 use mailsql_password::{NewHash, Policy};
 use mailsql_store::Store;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
 /// What only root could read, read before root was left.
@@ -41,6 +42,7 @@ pub struct Shared {
     pub new_hash: NewHash,
     /// When the process began.
     pub started: std::time::Instant,
+    limited: RwLock<Vec<Arc<dyn Limited>>>,
 }
 
 /// Whether logins are remembered.
@@ -84,19 +86,40 @@ impl Shared {
         let cached: Arc<CachedDirectory> = Arc::clone(&directory);
         let authenticator = Arc::new(Authenticator::new(cached, Verifier::new(cores, policy), settings));
         let rules = Rules { delimiters: config.mail.recipient_delimiter.as_str().into() };
-        Ok(Self { config, store, directory, authenticator, rules, new_hash, started: std::time::Instant::now() })
+        Ok(Self {
+            config,
+            store,
+            directory,
+            authenticator,
+            rules,
+            new_hash,
+            started: std::time::Instant::now(),
+            limited: RwLock::default(),
+        })
     }
 
     /// Drops what is remembered of an address, in the cache and of its logins.
     pub fn forget(&self, address: &mailsql_core::Address) {
         self.directory.forget(address);
         self.authenticator.forget(address);
+        self.limited().iter().for_each(|service| service.forget());
     }
 
     /// Drops everything that is remembered.
     pub fn forget_all(&self) {
         self.directory.forget_all();
         self.authenticator.forget_all();
+        self.limited().iter().for_each(|service| service.forget());
+    }
+
+    /// Lets a service answer `limits` on the control socket.
+    pub fn add_limited(&self, service: Arc<dyn Limited>) {
+        self.limited.write().unwrap_or_else(PoisonError::into_inner).push(service);
+    }
+
+    /// The services that count.
+    pub(crate) fn limited(&self) -> Vec<Arc<dyn Limited>> {
+        self.limited.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

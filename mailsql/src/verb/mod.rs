@@ -7,5 +7,6 @@ pub(crate) mod db;
 pub(crate) mod demo;
 pub(crate) mod domain;
 pub(crate) mod init;
+pub(crate) mod limits;
 pub(crate) mod print_config;
 pub(crate) mod user;

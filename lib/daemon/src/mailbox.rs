@@ -18,7 +18,7 @@ const MAX_PATH: usize = 1024;
 ///
 /// # Errors
 /// A line that says which value is wrong.
-pub(crate) fn mailbox(mail: &Mail, account: &Account) -> Result<PathBuf, String> {
+pub fn folder(mail: &Mail, account: &Account) -> Result<PathBuf, String> {
     let relative = match account.maildir.as_deref() {
         Some(maildir) => below(&mail.root, maildir)?,
         None => {
@@ -81,7 +81,7 @@ mod tests {
         let mail = Mail { root: "/srv/mail".into(), maildir: form.into(), ..Mail::default() };
         let mut account = Account::new(Address::new(address.0, address.1).unwrap(), None);
         account.maildir = maildir.map(Box::from);
-        mailbox(&mail, &account).map(|path| path.to_str().unwrap().to_owned())
+        folder(&mail, &account).map(|path| path.to_str().unwrap().to_owned())
     }
 
     #[test]

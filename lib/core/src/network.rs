@@ -1,10 +1,11 @@
-//! Networks whose word on where mail came from is believed (`[lmtp] xforward_from`).
+//! Networks, written `address` or `address/bits`.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// A network: an address and how many of its first bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
     address: u128,
     bits: u8,
 }
@@ -34,9 +35,31 @@ impl std::str::FromStr for Network {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = Ipv6Addr::from_bits(self.address);
+        let (address, bits, width) = match address.to_ipv4_mapped() {
+            Some(address) if self.bits >= 96 => (IpAddr::V4(address), self.bits - 96, 32),
+            _ => (IpAddr::V6(address), self.bits, 128),
+        };
+        if bits == width { write!(f, "{address}") } else { write!(f, "{address}/{bits}") }
+    }
+}
+
 impl Network {
+    /// The network of this many bits around an address: `ipv4` of them for IPv4 (32 at most), `ipv6` for IPv6 (128).
+    #[must_use]
+    pub fn around(address: IpAddr, ipv4: u8, ipv6: u8) -> Self {
+        let address = number(address);
+        let mapped = Ipv6Addr::from_bits(address).to_ipv4_mapped().is_some();
+        let bits = if mapped { ipv4.min(32) + 96 } else { ipv6.min(128) };
+        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+        Self { address: address & mask, bits }
+    }
+
     /// Whether an address lies in it.
-    pub(crate) fn contains(self, address: IpAddr) -> bool {
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
         let differing = number(address) ^ self.address;
         differing.checked_shr(128 - u32::from(self.bits)).unwrap_or(0) == 0
     }
@@ -63,6 +86,20 @@ mod tests {
         ] {
             let network: Network = network.parse().unwrap();
             assert_eq!(network.contains(address.parse().unwrap()), want, "{network:?} {address}");
+        }
+        for (address, shown) in [
+            ("192.0.2.77", "192.0.2.0/24"),
+            ("::ffff:192.0.2.77", "192.0.2.0/24"),
+            ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+            ("::1", "::/64"),
+        ] {
+            let address = address.parse().unwrap();
+            let network = Network::around(address, 24, 64);
+            assert_eq!(network.to_string(), shown);
+            assert!(network.contains(address));
+            assert_eq!(shown.parse(), Ok(network));
+            assert_eq!(Network::around(address, 32, 128).to_string().parse(), Ok(Network::around(address, 32, 128)));
+            assert!(Network::around(address, 0, 0).contains(address));
         }
         for text in ["", "localhost", "192.0.2.0/33", "192.0.2.0/", "::/129", "192.0.2.0/-1", "1.2.3"] {
             assert!(text.parse::<Network>().is_err(), "{text}");
