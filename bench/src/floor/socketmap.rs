@@ -1,0 +1,54 @@
+//! socketmap's wire without a map: read a netstring to its comma, write a constant answer.
+
+use super::{Style, runtime};
+use anyhow::Result;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Room for a whole request.
+const REQUEST: usize = 2048;
+/// As long as the answer about an account of the fixture.
+pub(super) const ANSWER: &[u8] = b"17:OK u00017@d17.jp/,";
+
+pub(super) fn serve(style: Style, socket: &Path) -> Result<()> {
+    if style == Style::Tokio {
+        return serve_tokio(socket);
+    }
+    let listener = UnixListener::bind(socket)?;
+    loop {
+        let (stream, _) = listener.accept()?;
+        std::thread::spawn(move || connection(stream));
+    }
+}
+
+fn connection(mut stream: UnixStream) {
+    let mut buffer = [0; REQUEST];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        // Questions come one at a time; a piece without the comma at its end is not the last piece.
+        if buffer[length - 1] == b',' && stream.write_all(ANSWER).is_err() {
+            return;
+        }
+    }
+}
+
+fn serve_tokio(socket: &Path) -> Result<()> {
+    runtime()?.block_on(async {
+        let listener = tokio::net::UnixListener::bind(socket)?;
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await?;
+                tokio::spawn(async move {
+                    let mut buffer = [0; REQUEST];
+                    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                        if buffer[length - 1] == b',' && stream.write_all(ANSWER).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        accepting.await?
+    })
+}

@@ -1,1 +1,0 @@
-//! Measures ours beside the peers and the floors.
