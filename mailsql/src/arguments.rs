@@ -186,6 +186,8 @@ pub(crate) enum Service {
     Nss,
     /// The saslauthd protocol
     Saslauthd,
+    /// Dovecot's auth protocols
+    Auth,
     /// Postfix lookup tables
     Maps,
     /// Delivery to Maildir

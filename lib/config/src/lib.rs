@@ -4,6 +4,7 @@
 //! A password in a file that everybody may read is refused.
 #![forbid(unsafe_code)]
 
+mod auth;
 mod cache;
 mod database;
 mod error;
@@ -14,6 +15,7 @@ mod passwords;
 mod services;
 mod value;
 
+pub use auth::{Auth, Delay, Mechanism, Outage};
 pub use cache::Cache;
 pub use database::{Database, DatabaseUrl, Endpoint, MysqlUrl, Tls};
 pub use error::Error;
@@ -51,6 +53,8 @@ pub struct Config {
     pub maps: Option<Maps>,
     /// Delivery to Maildir.
     pub lmtp: Option<Lmtp>,
+    /// Dovecot's auth protocols.
+    pub auth: Option<Auth>,
     /// The socket of PAM, checkpassword and the command.
     pub ask: Option<Ask>,
     /// The socket of the NSS module.
@@ -159,6 +163,8 @@ mod tests {
             listen = ["unix:/run/mailsql/maps.sock", "inet:127.0.0.1:8461", { socket = "/var/spool/postfix/m.sock", mode = "0660", user = "mailsql", group = "postfix" }]
             [lmtp]
             listen = "127.0.0.1:24"
+            [auth]
+            userdb = ["unix:/run/mailsql/auth-master"]
             [ask]
             [nss]
             [control]

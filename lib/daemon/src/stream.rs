@@ -49,6 +49,18 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Takes no more from the other end: what it has sent can be read, what it sends from now on fails there. Only Unix
+    /// sockets can promise this; false for others.
+    #[must_use]
+    pub fn finish_reading(&self) -> bool {
+        match self {
+            Self::Unix(stream) => socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Read).is_ok(),
+            Self::Tcp(_) => false,
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

@@ -41,6 +41,9 @@ fn bind(config: &Config, activation: &mut Activation, wanted: impl Fn(Service) -
     if wanted(Service::Saslauthd) {
         bound.extend(saslauthd_rs::bind(config, activation)?);
     }
+    if wanted(Service::Auth) {
+        bound.extend(dovecot_auth::bind(config, activation)?);
+    }
     if wanted(Service::Maps) {
         bound.extend(postfix_maps::bind(config, activation)?);
     }
@@ -48,7 +51,7 @@ fn bind(config: &Config, activation: &mut Activation, wanted: impl Fn(Service) -
         bound.extend(lmtpd::bind(config, activation)?);
     }
     if bound.is_empty() {
-        bail!("{}: names no service; add [saslauthd], [maps], [lmtp], [ask] or [nss]", config.path.display());
+        bail!("{}: names no service; add [saslauthd], [auth], [maps], [lmtp], [ask] or [nss]", config.path.display());
     }
     Ok(bound)
 }
@@ -58,6 +61,7 @@ fn section(service: Service) -> &'static str {
         Service::Ask => "ask",
         Service::Nss => "nss",
         Service::Saslauthd => "saslauthd",
+        Service::Auth => "auth",
         Service::Maps => "maps",
         Service::Lmtp => "lmtp",
     }
@@ -68,6 +72,7 @@ fn present(service: Service, config: &Config) -> bool {
         Service::Ask => config.ask.is_some(),
         Service::Nss => config.nss.is_some(),
         Service::Saslauthd => config.saslauthd.is_some(),
+        Service::Auth => config.auth.is_some(),
         Service::Maps => config.maps.is_some(),
         Service::Lmtp => config.lmtp.is_some(),
     }
