@@ -7,8 +7,10 @@
 //! program and against the one it stands in for.
 #![forbid(unsafe_code)]
 
+mod load;
 mod roles;
 mod site;
 
+pub use load::{Counts, Doors, Load};
 pub use roles::{Maps, Module, Sasl};
 pub use site::Site;

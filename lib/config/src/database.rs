@@ -34,9 +34,62 @@ pub struct Database {
     /// Longest wait for a connection to come about.
     #[serde(default = "default_connect")]
     pub connect_timeout: Span,
-    /// Longest wait for an answer.
+    /// Longest wait for an answer. The servers are told to give a statement up soon after.
     #[serde(default = "default_query")]
     pub query_timeout: Span,
+    /// Longest time for a question with all that belongs to it: queue, connection, answer, another server. It lies
+    /// below the patience of our own clients (3 s), so that they hear of trouble from us.
+    #[serde(default = "default_total")]
+    pub total_timeout: Span,
+    /// Questions that wait for a connection to one host at most; one beyond them is told at once that there is no room.
+    #[serde(default = "default_queue")]
+    pub queue_max: usize,
+    /// Connections are replaced at this age, give or take a fifth.
+    #[serde(default = "default_age")]
+    pub connection_max_age: Span,
+    /// Between two looks at the state of each host of a cluster.
+    #[serde(default = "default_health")]
+    pub health_interval: Span,
+    /// Certificates and key once they were read: see [`Self::read_pem`].
+    #[serde(skip)]
+    pub pem: Pem,
+}
+
+/// PEM files that a url names, as bytes. Empty where a file is yet to be read, or none is named.
+#[derive(Clone, Default)]
+pub struct Pem {
+    /// Certificate authorities.
+    pub ca: Option<Vec<u8>>,
+    /// Our own certificate.
+    pub cert: Option<Vec<u8>>,
+    /// Its key.
+    pub key: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Says which files are there, never what is in them.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ca, cert, key) = (self.ca.is_some(), self.cert.is_some(), self.key.is_some());
+        f.debug_struct("Pem").field("ca", &ca).field("cert", &cert).field("key", &key).finish()
+    }
+}
+
+impl Pem {
+    /// Reads the files that a url names.
+    ///
+    /// # Errors
+    /// [`Error`] with the file when it cannot be read, or when it is a key that everybody may read.
+    pub fn read(url: &MysqlUrl) -> Result<Self, Error> {
+        let bytes = |path: &PathBuf| std::fs::read(path).map_err(|trouble| Error::unreadable(path, &trouble));
+        if let Some(key) = &url.key {
+            check_not_public(key)?;
+        }
+        Ok(Self {
+            ca: url.ca.as_ref().map(bytes).transpose()?,
+            cert: url.cert.as_ref().map(bytes).transpose()?,
+            key: url.key.as_ref().map(bytes).transpose()?.map(Zeroizing::new),
+        })
+    }
 }
 
 fn default_schema() -> String {
@@ -55,6 +108,22 @@ fn default_query() -> Span {
     Span(Duration::from_secs(2))
 }
 
+fn default_total() -> Span {
+    Span(Duration::from_millis(2500))
+}
+
+fn default_queue() -> usize {
+    512
+}
+
+fn default_age() -> Span {
+    Span(Duration::from_secs(300))
+}
+
+fn default_health() -> Span {
+    Span(Duration::from_secs(1))
+}
+
 impl Database {
     /// The defaults with this url.
     #[must_use]
@@ -68,7 +137,23 @@ impl Database {
             pool_max: default_pool(),
             connect_timeout: default_connect(),
             query_timeout: default_query(),
+            total_timeout: default_total(),
+            queue_max: default_queue(),
+            connection_max_age: default_age(),
+            health_interval: default_health(),
+            pem: Pem::default(),
         }
+    }
+
+    /// Reads certificates and key now, while the process may; later only what was read is used.
+    ///
+    /// # Errors
+    /// [`Error`] with the file.
+    pub fn read_pem(&mut self) -> Result<(), Error> {
+        if let DatabaseUrl::Mysql(url) = &self.url {
+            self.pem = Pem::read(url)?;
+        }
+        Ok(())
     }
 
     /// The same database through the account that may write, where one is set up.
@@ -76,7 +161,12 @@ impl Database {
     pub fn admin(&self) -> Self {
         match &self.admin_url {
             None => self.clone(),
-            Some(url) => Self { url: url.clone(), password_file: self.admin_password_file.clone(), ..self.clone() },
+            Some(url) => Self {
+                url: url.clone(),
+                password_file: self.admin_password_file.clone(),
+                pem: Pem::default(),
+                ..self.clone()
+            },
         }
     }
 
@@ -116,7 +206,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<String>, Error> {
 fn check_not_public(path: &Path) -> Result<(), Error> {
     let meta = std::fs::metadata(path).map_err(|trouble| Error::unreadable(path, &trouble))?;
     if meta.mode() & 0o004 != 0 {
-        let advice = "holds a password and everybody may read it; chmod o-rwx and chgrp mailsql, then start again";
+        let advice = "holds a secret and everybody may read it; chmod o-rwx and chgrp mailsql, then start again";
         return Err(Error::new(path, advice));
     }
     Ok(())
@@ -302,7 +392,16 @@ fn parse_mysql(rest: &str) -> Result<MysqlUrl, String> {
     if url.endpoints.is_empty() {
         return Err("a mysql url names a host, or ?socket=/path".into());
     }
-    Ok(url)
+    match (url.tls, &url.ca, &url.cert, &url.key) {
+        (Tls::Off, Some(_), _, _) | (Tls::Off, _, Some(_), _) | (Tls::Off, _, _, Some(_)) => {
+            Err("ca, cert and key mean nothing without tls; add tls=verify-identity".into())
+        }
+        (Tls::Required, Some(_), _, _) => {
+            Err("tls=required looks at no ca; write tls=verify-identity, or leave ca out".into())
+        }
+        (_, _, Some(_), None) | (_, _, None, Some(_)) => Err("cert and key go together; one of them is missing".into()),
+        _ => Ok(url),
+    }
 }
 
 fn parse_host(text: &str) -> Result<Endpoint, String> {
@@ -372,10 +471,33 @@ mod tests {
             ("mysql://mail@db1/mail?tls=maybe", "verify-identity"),
             ("mysql://mail@db1/mail?x=1", "unknown url parameter x"),
             ("mysql://mail:%zz@db1/mail", "hexadecimal"),
+            ("mysql://mail@db1/mail?ca=/ca.pem", "mean nothing without tls"),
+            ("mysql://mail@db1/mail?tls=required&ca=/ca.pem", "looks at no ca"),
+            ("mysql://mail@db1/mail?tls=verify-ca&ca=/ca.pem&cert=/c.pem", "go together"),
         ] {
             let error = text.parse::<DatabaseUrl>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn certificates_are_read_once_and_a_public_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["ca", "cert", "key"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        let text =
+            format!("mysql://mail@db1/mail?tls=verify-ca&ca={0}/ca&cert={0}/cert&key={0}/key", dir.path().display());
+        let mut database = Database::new(text.parse().unwrap());
+        std::fs::set_permissions(path("key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(database.read_pem().unwrap_err().to_string().contains("everybody may read it"));
+        std::fs::set_permissions(path("key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        database.read_pem().unwrap();
+        assert_eq!(database.pem.key.as_deref().map(Vec::as_slice), Some(&b"key"[..]));
+        assert!(!format!("{database:?}").contains("107"), "no bytes of the key");
+        std::fs::remove_file(path("ca")).unwrap();
+        assert!(database.read_pem().unwrap_err().to_string().contains("/ca"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod value;
 
 pub use auth::{Auth, Delay, Mechanism, Outage};
 pub use cache::Cache;
-pub use database::{Database, DatabaseUrl, Endpoint, MysqlUrl, Tls};
+pub use database::{Database, DatabaseUrl, Endpoint, MysqlUrl, Pem, Tls};
 pub use error::Error;
 pub use listen::{Listen, ListenList, Permissions};
 pub use log::{Log, LogFormat};

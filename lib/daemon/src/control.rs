@@ -121,6 +121,7 @@ async fn answer(request: &Request<'_>, shared: &Shared) -> Reply {
 async fn flush(text: &str, shared: &Shared) -> Reply {
     match text.strip_prefix('@').or_else(|| (!text.contains('@')).then_some(text)) {
         Some(domain) => {
+            shared.store.follow_writer();
             shared.directory.forget_catch_all(domain);
             shared.directory.forget_domain(domain);
             shared.authenticator.forget_all();

@@ -72,7 +72,9 @@ pub fn run(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Resu
 }
 
 fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>) -> Result<()> {
-    let config = Arc::new(program.config);
+    let mut config = program.config;
+    config.database.read_pem()?;
+    let config = Arc::new(config);
     // Neither a core dump nor another process of the same user may show what passes through here.
     nix::sys::prctl::set_dumpable(false).context("prctl(PR_SET_DUMPABLE)")?;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

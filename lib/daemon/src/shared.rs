@@ -100,6 +100,7 @@ impl Shared {
 
     /// Drops what is remembered of an address, in the cache and of its logins.
     pub fn forget(&self, address: &mailsql_core::Address) {
+        self.store.follow_writer();
         self.directory.forget(address);
         self.authenticator.forget(address);
         self.limited().iter().for_each(|service| service.forget());
@@ -107,6 +108,7 @@ impl Shared {
 
     /// Drops everything that is remembered.
     pub fn forget_all(&self) {
+        self.store.follow_writer();
         self.directory.forget_all();
         self.authenticator.forget_all();
         self.limited().iter().for_each(|service| service.forget());

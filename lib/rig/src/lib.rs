@@ -3,6 +3,7 @@
 //! | fixture | what runs |
 //! | --- | --- |
 //! | [`MariaDb`] | `mariadbd` on its own socket and port, optionally with the document's database |
+//! | [`Galera`] | a cluster of these |
 //! | [`Postfix`] | `master` with its own main.cf, master.cf, queue and log |
 //! | [`Dovecot`] | `dovecot -F` with its own base folder, IMAP and POP3 ports |
 //! | [`Saslauthd`] | Debian's saslauthd |
@@ -27,6 +28,7 @@ mod daemon;
 pub mod document;
 mod dovecot;
 mod ffi;
+mod galera;
 pub mod keeper;
 mod mariadb;
 pub mod pam;
@@ -39,6 +41,7 @@ mod wait;
 
 pub use daemon::{Daemon, DaemonSetup, Ready, module, program};
 pub use dovecot::{Dovecot, DovecotSetup};
+pub use galera::Galera;
 pub use mariadb::MariaDb;
 pub use postfix::{Postfix, PostfixSetup};
 pub use process::{Process, Ran, peer, run};

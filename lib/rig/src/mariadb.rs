@@ -206,6 +206,16 @@ impl MariaDb {
         self.client(user, Some(password), database, text)
     }
 
+    /// Rows of a statement run as root in no database, as the client prints them.
+    pub(crate) fn ask_root(&self, text: &str) -> Result<String> {
+        self.client("root", None, "", text)
+    }
+
+    /// Other flags for the next start.
+    pub(crate) fn set_flags(&mut self, flags: Vec<String>) {
+        self.flags = flags;
+    }
+
     fn client(&self, user: &str, password: Option<&str>, database: &str, text: &str) -> Result<String> {
         let mut command = Command::new(peer("mariadb", "mariadb-client")?);
         command.args(["--no-defaults", "--batch", "--skip-column-names", "--user", user]);

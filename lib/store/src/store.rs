@@ -1,6 +1,6 @@
 //! A database and a schema, put together.
 
-use crate::mysql::{Deadlines, Mysql};
+use crate::mysql::{HostReport, Mysql};
 use crate::query::{Row, Trouble, Value};
 use crate::schema::{Backend, Inventory, Plan, Schema, Step};
 use crate::sqlite::Sqlite;
@@ -19,6 +19,9 @@ pub enum OpenError {
     /// There is no such schema, or it is broken.
     #[error("{0}")]
     Schema(String),
+    /// A certificate or key cannot be read.
+    #[error("{0}")]
+    File(String),
 }
 
 pub(crate) enum Driver {
@@ -51,12 +54,25 @@ impl Store {
         let schema = Schema::named(&config.schema).map_err(OpenError::Schema)?;
         let driver = match &config.url {
             DatabaseUrl::Sqlite(path) => Driver::Sqlite(Sqlite::new(path)),
-            DatabaseUrl::Mysql(url) => {
-                let deadlines = Deadlines { connect: config.connect_timeout.0, query: config.query_timeout.0 };
-                Driver::Mysql(Mysql::new(url, password, config.pool_max, deadlines))
-            }
+            DatabaseUrl::Mysql(url) => Driver::Mysql(Mysql::new(config, url, password).map_err(OpenError::File)?),
         };
         Ok(Self { driver, schema, known: RwLock::new(None) })
+    }
+
+    /// Another process of ours has changed something: for a moment, reads go where changes go.
+    pub fn follow_writer(&self) {
+        if let Driver::Mysql(mysql) = &self.driver {
+            mysql.follow_writer();
+        }
+    }
+
+    /// Every server of the url as it stands now, with its counts; nothing for SQLite.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostReport<'_>> {
+        match &self.driver {
+            Driver::Mysql(mysql) => mysql.report(),
+            Driver::Sqlite(_) => Vec::new(),
+        }
     }
 
     /// Which kind of database this is.
