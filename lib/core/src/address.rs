@@ -169,6 +169,25 @@ pub fn check_domain(domain: &str) -> Result<&str, AddressError> {
     Ok(domain)
 }
 
+/// Every spelling in which a domain can be asked for, folded: as it is, and with its labels in ASCII (`xn--`) and in
+/// Unicode (RFC 5890). A name that is not valid in the other form has the one only.
+#[must_use]
+pub fn spellings(domain: &str) -> Vec<Box<str>> {
+    let folded = domain.to_lowercase();
+    let mut all = vec![folded.clone().into_boxed_str()];
+    if !folded.is_ascii() || folded.contains("xn--") {
+        let ascii = idna::domain_to_ascii(&folded).ok();
+        let (unicode, valid) = idna::domain_to_unicode(&folded);
+        let unicode = valid.is_ok().then_some(unicode);
+        for other in [ascii, unicode].into_iter().flatten() {
+            if !all.iter().any(|known| **known == *other) {
+                all.push(other.into());
+            }
+        }
+    }
+    all
+}
+
 fn unquote(local: &str) -> Result<String, AddressError> {
     let inner = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(AddressError::Quote)?;
     if local.len() < 2 {
@@ -254,6 +273,20 @@ mod tests {
             let address = Address::parse(text).unwrap();
             let split = address.split_detail(delimiters);
             assert_eq!(split.as_ref().map(|(base, detail)| (base.as_str(), *detail)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_known_by_its_ascii_and_its_unicode_spelling() {
+        for (domain, expected) in [
+            ("Example.JP", &["example.jp"][..]),
+            ("例え.jp", &["例え.jp", "xn--r8jz45g.jp"]),
+            ("XN--R8JZ45G.jp", &["xn--r8jz45g.jp", "例え.jp"]),
+            ("BÜCHER.example", &["bücher.example", "xn--bcher-kva.example"]),
+            ("xn--.example", &["xn--.example"]),
+            ("under_score.é.example", &["under_score.é.example", "under_score.xn--9ca.example"]),
+        ] {
+            assert_eq!(spellings(domain).iter().map(|name| &**name).collect::<Vec<_>>(), expected, "{domain}");
         }
     }
 

@@ -11,7 +11,8 @@
 //! Domains are different: they are held as a complete copy, loaded at the start and refreshed in the background, and
 //! once loaded they are never in doubt. (smtpd remembers a resolver's failure for its whole life.)
 
-use crate::{Account, Address, Directory, Lookup, Unavailable};
+use crate::directory::{AliasDomain, Destinations, Grant};
+use crate::{Account, Address, Directory, Lookup, Unavailable, address};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -189,9 +190,43 @@ impl<K: Hash + Eq + Clone, T: Clone> Table<K, T> {
     }
 }
 
-type Destinations = Arc<[Box<str>]>;
-/// Stored spellings of all domains by their folded form.
-type DomainCopy = Arc<HashMap<Box<str>, Box<str>>>;
+/// The complete copies: what is never in doubt once it was loaded.
+#[derive(Default)]
+struct Copies {
+    /// Which load brought it.
+    turn: u64,
+    /// Domains by every spelling in which they can be asked for.
+    domains: HashMap<Box<str>, Known>,
+    /// Relay domains likewise.
+    relays: HashMap<Box<str>, Box<str>>,
+}
+
+struct Known {
+    spelling: Box<str>,
+    /// The domain that this one is a second name of, folded.
+    target: Option<Box<str>>,
+}
+
+impl Copies {
+    fn new(turn: u64, domains: Vec<Box<str>>, aliases: Vec<AliasDomain>, relays: Vec<Box<str>>) -> Self {
+        let mut copies = Self { turn, ..Self::default() };
+        for spelling in domains {
+            for key in address::spellings(&spelling) {
+                copies.domains.entry(key).or_insert(Known { spelling: spelling.clone(), target: None });
+            }
+        }
+        for alias in aliases {
+            for key in address::spellings(&alias.name) {
+                let known = copies.domains.entry(key).or_insert(Known { spelling: alias.name.clone(), target: None });
+                known.target = Some(alias.target.to_lowercase().into());
+            }
+        }
+        for spelling in relays {
+            copies.relays.extend(address::spellings(&spelling).into_iter().map(|key| (key, spelling.clone())));
+        }
+        copies
+    }
+}
 
 /// A [`Directory`] with a cache in front of it.
 pub struct CachedDirectory {
@@ -201,8 +236,13 @@ pub struct CachedDirectory {
     accounts: Table<Address, Arc<Account>>,
     aliases: Table<Address, Destinations>,
     catch_alls: Table<Box<str>, Destinations>,
-    domains: RwLock<Option<DomainCopy>>,
-    loading_domains: Flights<(), Result<(), Unavailable>>,
+    grants: Table<Box<str>, Arc<[Grant]>>,
+    transports: Table<Box<str>, Arc<str>>,
+    relay_recipients: Table<Box<str>, Arc<str>>,
+    custom: Table<(Box<str>, Box<str>), Destinations>,
+    copies: RwLock<Option<Arc<Copies>>>,
+    loading_copies: Flights<(), Result<(), Unavailable>>,
+    turns: AtomicU64,
 }
 
 impl CachedDirectory {
@@ -215,8 +255,13 @@ impl CachedDirectory {
             accounts: Table::new(&times),
             aliases: Table::new(&times),
             catch_alls: Table::new(&times),
-            domains: RwLock::new(None),
-            loading_domains: Flights::new(),
+            grants: Table::new(&times),
+            transports: Table::new(&times),
+            relay_recipients: Table::new(&times),
+            custom: Table::new(&times),
+            copies: RwLock::new(None),
+            loading_copies: Flights::new(),
+            turns: AtomicU64::new(0),
             times,
         }
     }
@@ -238,6 +283,12 @@ impl CachedDirectory {
         let key = address.folded();
         self.accounts.forget(&key);
         self.aliases.forget(&key);
+        let key = Box::from(key.as_str());
+        self.grants.forget(&key);
+        self.transports.forget(&key);
+        self.relay_recipients.forget(&key);
+        // Whatever an address is part of: nobody but the administrator knows what his own maps are made of.
+        self.custom.forget_all();
     }
 
     /// Drops everything that is remembered of a domain's catch-all.
@@ -245,11 +296,17 @@ impl CachedDirectory {
         self.catch_alls.forget(&domain.to_lowercase().into_boxed_str());
     }
 
-    /// Drops every account and alias of a domain.
+    /// Drops everything of a domain.
     pub fn forget_domain(&self, domain: &str) {
         let domain = domain.to_lowercase();
         self.accounts.forget_where(|address| address.domain() == domain);
         self.aliases.forget_where(|address| address.domain() == domain);
+        let within =
+            |key: &str| key.rsplit_once('@').map_or(key, |(_, domain)| domain).trim_start_matches('.') == domain;
+        self.grants.forget_where(|key| within(key));
+        self.transports.forget_where(|key| within(key));
+        self.relay_recipients.forget_where(|key| within(key));
+        self.custom.forget_all();
     }
 
     /// Drops everything but the copy of all domains, which is only ever replaced by a newer one.
@@ -257,20 +314,37 @@ impl CachedDirectory {
         self.accounts.forget_all();
         self.aliases.forget_all();
         self.catch_alls.forget_all();
+        self.grants.forget_all();
+        self.transports.forget_all();
+        self.relay_recipients.forget_all();
+        self.custom.forget_all();
     }
 
-    /// Loads the copy of all domains anew.
+    /// Loads the copy of all domains anew: what was committed before this call is in it.
     ///
     /// # Errors
     /// [`Unavailable`] when the database cannot tell; the copy stays as it is.
     pub async fn refresh_domains(&self) -> Result<(), Unavailable> {
+        // A load that began earlier may have missed the change for which we are called.
+        self.loading_copies.forget(&());
+        self.load_copies().await
+    }
+
+    async fn load_copies(&self) -> Result<(), Unavailable> {
         let load = async {
-            let names = self.inner.domains().await?;
-            let copy = names.into_iter().map(|name| (name.to_lowercase().into_boxed_str(), name)).collect();
-            *self.domains.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(copy));
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed) + 1;
+            let domains = self.inner.domains().await?;
+            let aliases = self.inner.alias_domains().await?;
+            let relays = self.inner.relay_domains().await?;
+            let copies = Arc::new(Copies::new(turn, domains, aliases, relays));
+            let mut held = self.copies.write().unwrap_or_else(PoisonError::into_inner);
+            // A slow load does not replace what a later one brought.
+            if held.as_ref().is_none_or(|held| held.turn < turn) {
+                *held = Some(copies);
+            }
             Ok(())
         };
-        self.loading_domains.run(&(), load, |_| ()).await
+        self.loading_copies.run(&(), load, |_| ()).await
     }
 
     /// Refreshes the copy of all domains for ever.
@@ -287,28 +361,29 @@ impl CachedDirectory {
         }
     }
 
-    fn domain_copy(&self) -> Option<DomainCopy> {
-        self.domains.read().unwrap_or_else(PoisonError::into_inner).clone()
+    async fn copies(&self) -> Result<Arc<Copies>, Unavailable> {
+        let held = || self.copies.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(copies) = held() {
+            return Ok(copies);
+        }
+        self.load_copies().await?;
+        held().ok_or_else(|| Unavailable::new("the list of domains is not loaded yet"))
     }
 }
 
 impl Directory for CachedDirectory {
     fn domains(&self) -> Lookup<'_, Vec<Box<str>>> {
         Box::pin(async {
-            if self.domain_copy().is_none() {
-                self.refresh_domains().await?;
-            }
-            Ok(self.domain_copy().map(|copy| copy.values().cloned().collect()).unwrap_or_default())
+            let copies = self.copies().await?;
+            let mut names: Vec<Box<str>> = copies.domains.values().map(|known| known.spelling.clone()).collect();
+            names.sort_unstable();
+            names.dedup();
+            Ok(names)
         })
     }
 
     fn domain<'a>(&'a self, name: &'a str) -> Lookup<'a, Option<Box<str>>> {
-        Box::pin(async move {
-            if self.domain_copy().is_none() {
-                self.refresh_domains().await?;
-            }
-            Ok(self.domain_copy().and_then(|copy| copy.get(name).cloned()))
-        })
+        Box::pin(async move { Ok(self.copies().await?.domains.get(name).map(|known| known.spelling.clone())) })
     }
 
     fn account<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Arc<Account>>> {
@@ -326,6 +401,59 @@ impl Directory for CachedDirectory {
             let key = Box::from(domain);
             let load = || self.inner.catch_all(domain);
             self.catch_alls.find(&key, Instant::now(), &self.times, &self.stats, load).await
+        })
+    }
+
+    fn alias_domains(&self) -> Lookup<'_, Vec<AliasDomain>> {
+        Box::pin(async {
+            let copies = self.copies().await?;
+            let known = copies.domains.values();
+            let alias = |known: &Known| {
+                let (name, target) = (known.spelling.clone(), known.target.clone()?);
+                Some(AliasDomain { name, target })
+            };
+            Ok(known.filter_map(alias).collect())
+        })
+    }
+
+    fn alias_domain<'a>(&'a self, name: &'a str) -> Lookup<'a, Option<Box<str>>> {
+        Box::pin(async move { Ok(self.copies().await?.domains.get(name).and_then(|known| known.target.clone())) })
+    }
+
+    fn relay_domains(&self) -> Lookup<'_, Vec<Box<str>>> {
+        Box::pin(async { Ok(self.copies().await?.relays.values().cloned().collect()) })
+    }
+
+    fn relay_domain<'a>(&'a self, name: &'a str) -> Lookup<'a, Option<Box<str>>> {
+        Box::pin(async move { Ok(self.copies().await?.relays.get(name).cloned()) })
+    }
+
+    fn relay_recipient<'a>(&'a self, key: &'a str) -> Lookup<'a, Option<Arc<str>>> {
+        Box::pin(async move {
+            let load = || self.inner.relay_recipient(key);
+            self.relay_recipients.find(&Box::from(key), Instant::now(), &self.times, &self.stats, load).await
+        })
+    }
+
+    fn grants<'a>(&'a self, source: &'a str) -> Lookup<'a, Option<Arc<[Grant]>>> {
+        Box::pin(async move {
+            let load = || self.inner.grants(source);
+            self.grants.find(&Box::from(source), Instant::now(), &self.times, &self.stats, load).await
+        })
+    }
+
+    fn transport<'a>(&'a self, key: &'a str) -> Lookup<'a, Option<Arc<str>>> {
+        Box::pin(async move {
+            let load = || self.inner.transport(key);
+            self.transports.find(&Box::from(key), Instant::now(), &self.times, &self.stats, load).await
+        })
+    }
+
+    fn custom<'a>(&'a self, map: &'a str, key: &'a str) -> Lookup<'a, Option<Destinations>> {
+        Box::pin(async move {
+            let load = || self.inner.custom(map, key);
+            let key = (Box::from(map), Box::from(key));
+            self.custom.find(&key, Instant::now(), &self.times, &self.stats, load).await
         })
     }
 }

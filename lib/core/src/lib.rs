@@ -20,7 +20,7 @@ pub use account::{Account, Quota};
 pub use address::{Address, AddressError};
 pub use authenticator::{Authenticator, Login};
 pub use cache::{CacheStats, CacheTimes, CachedDirectory};
-pub use directory::{Directory, Lookup};
+pub use directory::{AliasDomain, Destinations, Directory, Grant, Lookup};
 pub use network::Network;
 pub use verdict::{Unavailable, Verdict};
 pub use verifier::Verifier;

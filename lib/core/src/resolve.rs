@@ -5,12 +5,20 @@
 //!    meant to forward it, and Postfix too asks aliases before mailboxes);
 //! 2. an alias or mailbox `user@domain`; the detail is put back on what an alias leads to, as Postfix does for tables
 //!    whose lookups it strips itself (`propagate_unmatched_extensions = virtual`);
-//! 3. the catch-all of the domain. A catch-all thus never takes mail from a mailbox, and needs no identity aliases.
+//! 3. where the domain is a second name of another: 1 and 2 in that other domain. A mailbox found so is answered as an
+//!    alias to it. Of a second name's second name nothing is followed;
+//! 4. the catch-all of the domain, then that of the other domain. A catch-all thus never takes mail from a mailbox, and
+//!    needs no identity aliases.
 //!
-//! Destinations `@other` keep the local part, as in virtual(5).
+//! Destinations `@other` keep the local part, as in virtual(5). Domains are known by their ASCII and Unicode spellings;
+//! users are asked for in the spelling that the database has for their domain.
+//!
+//! Loops and expansions beyond [`MAX_DEPTH`] and [`MAX_ADDRESSES`] are reported ([`Problem`]), never followed.
 
+use crate::directory::Destinations;
 use crate::{Account, Address, Directory, Unavailable};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 /// Steps from an address to a mailbox that are followed at most.
@@ -40,7 +48,38 @@ pub struct Mailbox {
     pub detail: Option<Box<str>>,
 }
 
-/// The mailbox of this address or of its form without detail, whatever its state.
+/// An address as the database has its domain, and the same user in the domain that this is a second name of.
+struct Place {
+    address: Address,
+    /// Whether the domain is one of ours.
+    known: bool,
+    twin: Option<Address>,
+}
+
+impl Place {
+    async fn find(directory: &dyn Directory, asked: &Address) -> Result<Self, Unavailable> {
+        let address = asked.folded();
+        let Some(spelling) = directory.domain(address.domain()).await? else {
+            let known = directory.relay_domain(address.domain()).await?.is_some();
+            return Ok(Self { address, known, twin: None });
+        };
+        let address = if spelling.eq_ignore_ascii_case(address.domain()) {
+            address
+        } else {
+            Address::new(address.local(), &spelling.to_lowercase()).unwrap_or(address)
+        };
+        let target = directory.alias_domain(address.domain()).await?;
+        let twin = target.and_then(|target| Address::new(address.local(), &target).ok());
+        Ok(Self { address, known: true, twin })
+    }
+
+    /// The addresses that stand for this one, in their order.
+    fn forms(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.address).chain(&self.twin)
+    }
+}
+
+/// The mailbox of this address, of its form without detail, or of its twin, whatever its state.
 ///
 /// # Errors
 /// [`Unavailable`] when the database cannot tell.
@@ -49,12 +88,19 @@ pub async fn mailbox(
     address: &Address,
     rules: &Rules,
 ) -> Result<Option<Mailbox>, Unavailable> {
-    if let Some(account) = directory.account(&address.folded()).await? {
-        return Ok(Some(Mailbox { account, detail: None }));
+    let place = Place::find(directory, address).await?;
+    for form in place.forms() {
+        if let Some(account) = directory.account(form).await? {
+            return Ok(Some(Mailbox { account, detail: None }));
+        }
+        let Some((base, _)) = form.split_detail(&rules.delimiters) else { continue };
+        if let Some(account) = directory.account(&base).await? {
+            // The detail as it was written, not as it was folded.
+            let detail = address.split_detail(&rules.delimiters).map(|(_, detail)| detail.into());
+            return Ok(Some(Mailbox { account, detail }));
+        }
     }
-    let Some((base, detail)) = address.split_detail(&rules.delimiters) else { return Ok(None) };
-    let account = directory.account(&base.folded()).await?;
-    Ok(account.map(|account| Mailbox { account, detail: Some(detail.into()) }))
+    Ok(None)
 }
 
 /// Where mail to this address is sent on to, one step: what a virtual alias table answers. Nothing for a mailbox.
@@ -65,34 +111,145 @@ pub async fn aliases(
     directory: &dyn Directory,
     address: &Address,
     rules: &Rules,
-) -> Result<Option<Arc<[Box<str>]>>, Unavailable> {
-    let exact = address.folded();
-    if let Some(found) = directory.alias(&exact).await? {
-        return Ok(Some(keep_local_part(found, &exact)));
-    }
-    // Asked before anything costly: most addresses that come here belong to no domain of ours.
-    if directory.domain(exact.domain()).await?.is_none() {
+) -> Result<Option<Destinations>, Unavailable> {
+    let place = Place::find(directory, address).await?;
+    // Most addresses that come here belong to no domain of ours; they cost no query.
+    if !place.known {
         return Ok(None);
     }
-    if directory.account(&exact).await?.is_some() {
-        return Ok(None);
-    }
-    if let Some((base, detail)) = address.split_detail(&rules.delimiters) {
-        let base = base.folded();
+    for form in place.forms() {
+        if let Some(found) = directory.alias(form).await? {
+            return Ok(Some(keep_local_part(found, form)));
+        }
+        if directory.account(form).await?.is_some() {
+            return Ok(twin_of(&place, form));
+        }
+        let Some((base, _)) = form.split_detail(&rules.delimiters) else { continue };
         if let Some(found) = directory.alias(&base).await? {
-            let delimiter = address.local()[base.local().len()..].chars().next().unwrap_or('+');
             let found = keep_local_part(found, &base);
+            let Some((written, detail)) = address.split_detail(&rules.delimiters) else { return Ok(Some(found)) };
+            let delimiter = address.local()[written.local().len()..].chars().next().unwrap_or('+');
             return Ok(Some(found.iter().map(|to| add_detail(to, delimiter, detail)).collect()));
         }
         if directory.account(&base).await?.is_some() {
-            return Ok(None);
+            let as_written = Address::new(address.local(), form.domain());
+            return Ok(twin_of(&place, &as_written.unwrap_or_else(|_| form.clone())));
         }
     }
-    Ok(directory.catch_all(exact.domain()).await?.map(|found| keep_local_part(found, &exact)))
+    for form in place.forms() {
+        if let Some(found) = directory.catch_all(form.domain()).await? {
+            return Ok(Some(keep_local_part(found, form)));
+        }
+    }
+    Ok(None)
 }
 
-/// The logins that may send as this address: its own mailbox, and the mailboxes that its aliases lead to. Accounts
-/// that are closed have no say.
+/// A mailbox under its own domain is no alias; under a second name it is one to itself.
+fn twin_of(place: &Place, found: &Address) -> Option<Destinations> {
+    (found.domain() != place.address.domain()).then(|| Arc::from([found.to_string().into_boxed_str()]))
+}
+
+/// Why an expansion is not the whole of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// This address leads back to itself over others.
+    Loop(Address),
+    /// More than [`MAX_DEPTH`] aliases lie one behind the other; this is the first that was left out.
+    Deep(Address),
+    /// More than [`MAX_ADDRESSES`] addresses.
+    Many,
+    /// A destination that is no address.
+    NoAddress(Box<str>),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loop(address) => write!(f, "{address} leads back to itself"),
+            Self::Deep(address) => write!(f, "{address} lies behind more than {MAX_DEPTH} aliases"),
+            Self::Many => write!(f, "leads to more than {MAX_ADDRESSES} addresses"),
+            Self::NoAddress(text) => write!(f, "{text:?} is no address"),
+        }
+    }
+}
+
+/// Everything that an address leads to in the end.
+#[derive(Clone, Debug, Default)]
+pub struct Expansion {
+    /// Mailboxes of ours, whatever their state, each once.
+    pub mailboxes: Vec<Arc<Account>>,
+    /// Addresses that are no mailboxes and lead nowhere here.
+    pub elsewhere: Vec<Address>,
+    /// What is wrong on the way.
+    pub problems: Vec<Problem>,
+}
+
+/// Follows an address to its mailboxes.
+///
+/// # Errors
+/// [`Unavailable`] when the database cannot tell.
+pub async fn expand(directory: &dyn Directory, address: &Address, rules: &Rules) -> Result<Expansion, Unavailable> {
+    struct Step {
+        address: Address,
+        from: Option<usize>,
+        depth: usize,
+    }
+    let mut expansion = Expansion::default();
+    let mut steps = vec![Step { address: address.folded(), from: None, depth: 0 }];
+    let mut seen: HashMap<Address, usize> = HashMap::from([(address.folded(), 0)]);
+    let mut at = 0;
+    while let Some(Step { address, depth, .. }) = steps.get(at) {
+        let (address, depth) = (address.clone(), *depth);
+        let found = aliases(directory, &address, rules).await?;
+        let itself = |to: &str| Address::parse(to).is_ok_and(|to| to.folded() == address);
+        // An alias that names its own address keeps a copy there.
+        if found.as_ref().is_none_or(|found| found.iter().any(|to| itself(to))) {
+            match mailbox(directory, &address, rules).await? {
+                Some(found) if !expansion.mailboxes.iter().any(|known| known.address == found.account.address) => {
+                    expansion.mailboxes.push(found.account);
+                }
+                Some(_) => {}
+                None => expansion.elsewhere.push(address.clone()),
+            }
+        }
+        for to in found.iter().flat_map(|found| found.iter()) {
+            let Ok(to) = Address::parse(to).map(|to| to.folded()) else {
+                expansion.problems.push(Problem::NoAddress(to.clone()));
+                continue;
+            };
+            if to == address {
+                continue;
+            }
+            if let Some(&known) = seen.get(&to) {
+                let mut above = Some(at);
+                while let Some(step) = above {
+                    if step == known {
+                        expansion.problems.push(Problem::Loop(to.clone()));
+                        break;
+                    }
+                    above = steps[step].from;
+                }
+            } else if depth >= MAX_DEPTH {
+                expansion.problems.push(Problem::Deep(to));
+            } else if steps.len() >= MAX_ADDRESSES {
+                if !expansion.problems.contains(&Problem::Many) {
+                    expansion.problems.push(Problem::Many);
+                }
+            } else {
+                seen.insert(to.clone(), steps.len());
+                steps.push(Step { address: to, from: Some(at), depth: depth + 1 });
+            }
+        }
+        at += 1;
+    }
+    Ok(expansion)
+}
+
+/// The logins that may send as this address: its own mailbox, the mailboxes that its aliases lead to, and whom the
+/// administrator allowed it; less whom he forbade it. Accounts that are closed have no say.
+///
+/// Of several rules for one login the closest to the address decides: for the address itself, without its detail, in
+/// the domain that this one is a second name of, for the whole domain.
 ///
 /// # Errors
 /// [`Unavailable`] when the database cannot tell.
@@ -102,31 +259,113 @@ pub async fn senders(
     rules: &Rules,
     now: i64,
 ) -> Result<Vec<Box<str>>, Unavailable> {
+    let place = Place::find(directory, address).await?;
     let mut logins: Vec<Box<str>> = Vec::new();
-    let mut seen = HashSet::new();
-    let mut level = vec![address.folded()];
-    for _ in 0..MAX_DEPTH {
-        let mut next = Vec::new();
-        for address in level {
-            if seen.len() >= MAX_ADDRESSES || !seen.insert(address.clone()) {
+    if place.known {
+        let expansion = expand(directory, &place.address, rules).await?;
+        let open = expansion.mailboxes.iter().filter(|account| !account.closed(now));
+        logins.extend(open.map(|account| Box::from(account.address.as_str())));
+    }
+    let mut sources = Vec::new();
+    for form in place.forms() {
+        sources.push(Box::from(form.as_str()));
+        sources.extend(form.split_detail(&rules.delimiters).map(|(base, _)| Box::from(base.as_str())));
+    }
+    sources.extend(place.forms().map(|form| format!("@{}", form.domain()).into_boxed_str()));
+    let mut decided: HashSet<Box<str>> = HashSet::new();
+    for source in sources {
+        let Some(grants) = directory.grants(&source).await? else { continue };
+        for grant in grants.iter() {
+            if !decided.insert(grant.login.to_lowercase().into()) {
                 continue;
             }
-            if let Some(found) = mailbox(directory, &address, rules).await?
-                && !found.account.closed(now)
-                && !logins.iter().any(|login| **login == *found.account.address.as_str())
-            {
-                logins.push(found.account.address.as_str().into());
-            }
-            if let Some(found) = aliases(directory, &address, rules).await? {
-                next.extend(found.iter().filter_map(|to| Address::parse(to).ok()).map(|to| to.folded()));
+            let listed = logins.iter().position(|login| login.to_lowercase() == grant.login.to_lowercase());
+            match (grant.allowed, listed) {
+                (false, Some(at)) => drop(logins.remove(at)),
+                (true, None) if may_send(directory, &grant.login, now).await? => logins.push(grant.login.clone()),
+                _ => {}
             }
         }
-        if next.is_empty() {
-            break;
-        }
-        level = next;
     }
     Ok(logins)
+}
+
+async fn may_send(directory: &dyn Directory, login: &str, now: i64) -> Result<bool, Unavailable> {
+    let Ok(login) = Address::parse(login) else { return Ok(false) };
+    Ok(directory.account(&login.folded()).await?.is_some_and(|account| !account.closed(now)))
+}
+
+/// The transport of an address, a domain or `*`, in the order of transport(5): the address, without its detail, its
+/// domain, `.parent` for each domain above, and `*`.
+///
+/// # Errors
+/// [`Unavailable`] when the database cannot tell.
+pub async fn transport(directory: &dyn Directory, key: &str, rules: &Rules) -> Result<Option<Arc<str>>, Unavailable> {
+    let domain = match Address::parse(key) {
+        Ok(address) => {
+            let address = address.folded();
+            let base = address.split_detail(&rules.delimiters).map(|(base, _)| base);
+            for form in std::iter::once(&address).chain(&base) {
+                if let Some(found) = directory.transport(form.as_str()).await? {
+                    return Ok(Some(found));
+                }
+            }
+            address.domain().to_owned()
+        }
+        Err(_) => key.to_lowercase(),
+    };
+    for spelling in crate::address::spellings(&domain) {
+        if let Some(found) = directory.transport(&spelling).await? {
+            return Ok(Some(found));
+        }
+        for (at, _) in spelling.match_indices('.').filter(|(at, _)| *at > 0) {
+            if let Some(found) = directory.transport(&spelling[at..]).await? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    // Postfix asks for `*` by itself; only then it is remembered for all that have none.
+    Ok(None)
+}
+
+/// The relay domain that this domain is, or lies below.
+///
+/// # Errors
+/// [`Unavailable`] when the database cannot tell.
+pub async fn relay_domain(directory: &dyn Directory, domain: &str) -> Result<Option<Box<str>>, Unavailable> {
+    let domain = domain.to_lowercase();
+    let mut rest = domain.as_str();
+    loop {
+        if let Some(found) = directory.relay_domain(rest).await? {
+            return Ok(Some(found));
+        }
+        match rest.split_once('.') {
+            Some((_, parent)) if !parent.is_empty() => rest = parent,
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// What accepts this address of a relay domain: itself, its form without detail, or its whole domain.
+///
+/// # Errors
+/// [`Unavailable`] when the database cannot tell.
+pub async fn relay_recipient(
+    directory: &dyn Directory,
+    address: &Address,
+    rules: &Rules,
+) -> Result<Option<Arc<str>>, Unavailable> {
+    let address = match directory.relay_domain(&address.domain().to_lowercase()).await? {
+        Some(spelling) => Address::new(address.local(), &spelling).unwrap_or_else(|_| address.clone()).folded(),
+        None => address.folded(),
+    };
+    let base = address.split_detail(&rules.delimiters).map(|(base, _)| base);
+    for form in std::iter::once(&address).chain(&base) {
+        if let Some(found) = directory.relay_recipient(form.as_str()).await? {
+            return Ok(Some(found));
+        }
+    }
+    directory.relay_recipient(&format!("@{}", address.domain())).await
 }
 
 /// `@other` becomes `local@other`.
@@ -150,130 +389,4 @@ fn add_detail(destination: &str, delimiter: char, detail: &str) -> Box<str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Lookup;
-    use std::collections::HashMap;
-
-    #[derive(Default)]
-    struct Fixture {
-        accounts: HashMap<&'static str, Arc<Account>>,
-        aliases: HashMap<&'static str, Vec<&'static str>>,
-        down: bool,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let mut fixture = Self::default();
-            for name in ["info@a.jp", "admin@a.jp", "tag+x@a.jp", "info@b.jp"] {
-                fixture.accounts.insert(name, Arc::new(Account::new(Address::parse(name).unwrap(), None)));
-            }
-            let mut off = Account::new(Address::parse("off@a.jp").unwrap(), None);
-            off.enabled = false;
-            fixture.accounts.insert("off@a.jp", Arc::new(off));
-            fixture.aliases = HashMap::from([
-                ("sales@a.jp", vec!["info@a.jp", "admin@a.jp"]),
-                ("all@a.jp", vec!["sales@a.jp", "off@a.jp", "out@elsewhere.net"]),
-                ("loop1@a.jp", vec!["loop2@a.jp"]),
-                ("loop2@a.jp", vec!["loop1@a.jp", "info@a.jp"]),
-                ("moved@a.jp", vec!["@b.jp"]),
-                ("@a.jp", vec!["admin@a.jp"]),
-            ]);
-            fixture
-        }
-
-        fn answer<'a, T: Send + 'a>(&self, value: T) -> Lookup<'a, T> {
-            let down = self.down;
-            Box::pin(async move { if down { Err(Unavailable::new("down")) } else { Ok(value) } })
-        }
-
-        fn destinations(&self, key: &str) -> Option<Arc<[Box<str>]>> {
-            Some(self.aliases.get(key)?.iter().map(|to| Box::from(*to)).collect())
-        }
-    }
-
-    impl Directory for Fixture {
-        fn domains(&self) -> Lookup<'_, Vec<Box<str>>> {
-            self.answer(vec!["a.jp".into(), "b.jp".into()])
-        }
-        fn domain<'a>(&'a self, name: &'a str) -> Lookup<'a, Option<Box<str>>> {
-            self.answer(["a.jp", "b.jp"].contains(&name).then(|| name.into()))
-        }
-        fn account<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Arc<Account>>> {
-            self.answer(self.accounts.get(address.as_str()).cloned())
-        }
-        fn alias<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Arc<[Box<str>]>>> {
-            self.answer(self.destinations(address.as_str()))
-        }
-        fn catch_all<'a>(&'a self, domain: &'a str) -> Lookup<'a, Option<Arc<[Box<str>]>>> {
-            self.answer(self.destinations(&format!("@{domain}")))
-        }
-    }
-
-    fn address(text: &str) -> Address {
-        Address::parse(text).unwrap()
-    }
-
-    #[tokio::test]
-    async fn aliases_follow_one_precedence() {
-        let fixture = Fixture::new();
-        for (asked, expected) in [
-            ("sales@a.jp", Some("info@a.jp,admin@a.jp")),
-            ("SALES@A.jp", Some("info@a.jp,admin@a.jp")),
-            ("sales+Q3@a.jp", Some("info+Q3@a.jp,admin+Q3@a.jp")),
-            ("info@a.jp", None),
-            ("info+detail@a.jp", None),
-            ("tag+x@a.jp", None),
-            ("nobody@a.jp", Some("admin@a.jp")),
-            ("nobody+x@a.jp", Some("admin@a.jp")),
-            ("nobody@b.jp", None),
-            ("moved@a.jp", Some("moved@b.jp")),
-            ("who@elsewhere.net", None),
-        ] {
-            let found = aliases(&fixture, &address(asked), &Rules::default()).await.unwrap();
-            assert_eq!(found.map(|list| list.join(",")).as_deref(), expected, "{asked}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_mailbox_is_found_with_and_without_detail() {
-        let fixture = Fixture::new();
-        for (asked, account, detail) in [
-            ("INFO@a.jp", Some("info@a.jp"), None),
-            ("info+Lists@a.jp", Some("info@a.jp"), Some("Lists")),
-            ("tag+x@a.jp", Some("tag+x@a.jp"), None),
-            ("sales@a.jp", None, None),
-        ] {
-            let found = mailbox(&fixture, &address(asked), &Rules::default()).await.unwrap();
-            assert_eq!(found.as_ref().map(|found| found.account.address.as_str()), account, "{asked}");
-            assert_eq!(found.as_ref().and_then(|found| found.detail.as_deref()), detail, "{asked}");
-        }
-    }
-
-    #[tokio::test]
-    async fn logins_that_may_send_are_the_mailboxes_an_address_leads_to() {
-        let fixture = Fixture::new();
-        for (asked, expected) in [
-            ("info@a.jp", vec!["info@a.jp"]),
-            ("info+x@a.jp", vec!["info@a.jp"]),
-            ("sales@a.jp", vec!["info@a.jp", "admin@a.jp"]),
-            ("all@a.jp", vec!["info@a.jp", "admin@a.jp"]),
-            ("loop1@a.jp", vec!["info@a.jp"]),
-            ("off@a.jp", vec![]),
-            ("nobody@a.jp", vec!["admin@a.jp"]),
-            ("who@elsewhere.net", vec![]),
-        ] {
-            let found = senders(&fixture, &address(asked), &Rules::default(), 0).await.unwrap();
-            assert_eq!(found.iter().map(|login| &**login).collect::<Vec<_>>(), expected, "{asked}");
-        }
-    }
-
-    #[tokio::test]
-    async fn trouble_is_never_taken_for_absence() {
-        let fixture = Fixture { down: true, ..Fixture::new() };
-        let rules = Rules::default();
-        assert!(mailbox(&fixture, &address("info@a.jp"), &rules).await.is_err());
-        assert!(aliases(&fixture, &address("info@a.jp"), &rules).await.is_err());
-        assert!(senders(&fixture, &address("info@a.jp"), &rules, 0).await.is_err());
-    }
-}
+mod tests;
