@@ -58,7 +58,7 @@ impl From<WriteError> for Outcome {
         match error {
             WriteError::Unavailable(_) => Self::temporary(text),
             WriteError::Exists(_) | WriteError::Missing(..) => Self::no(text),
-            WriteError::NotMigrated(_) | WriteError::Denied(_) | WriteError::ReadOnly(_) => Self::usage(text),
+            WriteError::NotMigrated(_) | WriteError::Denied(_) | WriteError::ReadOnly(..) => Self::usage(text),
         }
     }
 }

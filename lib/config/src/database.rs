@@ -7,6 +7,7 @@
 use crate::Error;
 use crate::value::Span;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -21,9 +22,12 @@ pub struct Database {
     pub url: DatabaseUrl,
     /// A file that holds the password of the account in `url`.
     pub password_file: Option<PathBuf>,
-    /// The named set of queries: `mailsql` is the only one that is written to.
+    /// The named set of queries: mailsql, postfixadmin, iredmail, ispmail; or custom, for `[queries]` alone.
     #[serde(default = "default_schema")]
     pub schema: String,
+    /// Whether what belongs to another program is changed where that is safe: passwords. Our own schema is always.
+    #[serde(default)]
+    pub writes: bool,
     /// For root's verbs that write or migrate, where the daemons' account may only read.
     pub admin_url: Option<DatabaseUrl>,
     /// A file that holds the password of the account in `admin_url`.
@@ -53,6 +57,12 @@ pub struct Database {
     /// Certificates and key once they were read: see [`Self::read_pem`].
     #[serde(skip)]
     pub pem: Pem,
+    /// `[queries]`: statements instead of, or besides, those of the schema, by the name of their question.
+    #[serde(skip)]
+    pub queries: BTreeMap<String, String>,
+    /// Statements of the administrator's own maps, by the name of the map.
+    #[serde(skip)]
+    pub custom: BTreeMap<String, String>,
 }
 
 /// PEM files that a url names, as bytes. Empty where a file is yet to be read, or none is named.
@@ -142,6 +152,9 @@ impl Database {
             connection_max_age: default_age(),
             health_interval: default_health(),
             pem: Pem::default(),
+            writes: false,
+            queries: BTreeMap::new(),
+            custom: BTreeMap::new(),
         }
     }
 

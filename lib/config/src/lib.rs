@@ -11,6 +11,7 @@ mod error;
 mod listen;
 mod log;
 mod mail;
+mod maps;
 mod passwords;
 mod services;
 mod value;
@@ -22,11 +23,13 @@ pub use error::Error;
 pub use listen::{Listen, ListenList, Permissions};
 pub use log::{Log, LogFormat};
 pub use mail::Mail;
+pub use maps::{CustomMap, Keys, Maps, NAMES as MAP_NAMES};
 pub use passwords::Passwords;
-pub use services::{Ask, Control, Detail, Lmtp, Maps, Mode, Nss, OverQuota, Saslauthd, Serve, State};
+pub use services::{Ask, Control, Detail, Lmtp, Mode, Nss, OverQuota, Saslauthd, Serve, State};
 pub use value::{Bytes, Span};
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where the configuration is unless `--config` or `$MAILSQL_CONFIG` says otherwise.
@@ -38,6 +41,9 @@ pub const DEFAULT_PATH: &str = "/etc/mailsql/mailsql.toml";
 pub struct Config {
     /// Where the accounts are.
     pub database: Database,
+    /// Statements of the administrator's own, by the name of their question.
+    #[serde(default)]
+    pub queries: BTreeMap<String, String>,
     /// Where mail is kept.
     #[serde(default)]
     pub mail: Mail,
@@ -96,6 +102,12 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut config: Self = toml::from_str(text).map_err(|trouble| Error::syntax(path, text, &trouble))?;
         config.path = path.to_owned();
+        config.database.queries = config.queries.clone();
+        if let Some(maps) = &config.maps {
+            maps.check(path)?;
+            let statements = maps.custom.iter().map(|(name, map)| (name.clone(), map.query.clone()));
+            config.database.custom = statements.collect();
+        }
         Ok(config)
     }
 }

@@ -31,22 +31,6 @@ impl Default for Saslauthd {
     }
 }
 
-/// `[maps]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Maps {
-    /// Where Postfix's processes connect to.
-    pub listen: ListenList,
-    /// Connections at most.
-    pub max_connections: usize,
-}
-
-impl Default for Maps {
-    fn default() -> Self {
-        Self { listen: ListenList::unix("/run/mailsql/maps.sock"), max_connections: 4096 }
-    }
-}
-
 /// `[lmtp]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]

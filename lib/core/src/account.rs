@@ -11,11 +11,14 @@ pub struct Account {
     pub password: Option<StoredPassword>,
     /// Switched off by the administrator, or its domain is.
     pub enabled: bool,
+    /// Whether it takes mail; without it logins go on.
+    pub receives: bool,
     /// The account is closed from this moment on (seconds since 1970).
     pub expires_at: Option<i64>,
     /// The password must be changed from this moment on (seconds since 1970).
     pub password_expires_at: Option<i64>,
-    /// Services that this account may use (`imap`, `smtp`, …); `None` for all.
+    /// Services that this account may use (`imap`, `smtp`, …); `None` for all. `!imap` shuts that one; a list that names
+    /// nothing but shut ones leaves all others open.
     pub services: Option<Vec<Box<str>>>,
     /// Networks from which it may log in, as `address/bits`; `None` for everywhere.
     pub allow_nets: Option<Vec<Box<str>>>,
@@ -58,6 +61,7 @@ impl Account {
             address,
             password: password.map(StoredPassword),
             enabled: true,
+            receives: true,
             expires_at: None,
             password_expires_at: None,
             services: None,
@@ -87,7 +91,13 @@ impl Account {
     pub fn allows_service(&self, service: &str) -> bool {
         match &self.services {
             None => true,
-            Some(names) => service.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(service)),
+            Some(_) if service.is_empty() => true,
+            Some(names) => {
+                let shut = |name: &str| name.strip_prefix('!').is_some_and(|shut| shut.eq_ignore_ascii_case(service));
+                !names.iter().any(|name| shut(name))
+                    && (names.iter().all(|name| name.starts_with('!'))
+                        || names.iter().any(|name| name.eq_ignore_ascii_case(service)))
+            }
         }
     }
 }
@@ -121,5 +131,9 @@ mod tests {
         account.services = Some(vec!["imap".into(), "pop3".into()]);
         assert!(account.allows_service("IMAP"));
         assert!(!account.allows_service("smtp"));
+        account.services = Some(vec!["!pop3".into(), "!smtp".into()]);
+        for (service, allowed) in [("imap", true), ("POP3", false), ("smtp", false), ("", true)] {
+            assert_eq!(account.allows_service(service), allowed, "{service}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::Store;
 use crate::directory::{account, key};
-use crate::query::{Trouble, Value};
+use crate::query::{Row, Trouble, Value};
+use crate::schema::{CUSTOM, Schema};
 use crate::store::Driver;
 use mailsql_core::{Account, Address, Quota, Unavailable};
 
@@ -25,8 +26,8 @@ pub enum WriteError {
     #[error("{0}; set [database] admin_url to an account that may write")]
     Denied(String),
     /// This schema belongs to another program.
-    #[error("schema {0} is not written to; use the program it belongs to")]
-    ReadOnly(String),
+    #[error("the database of {0} is not written to{1}")]
+    ReadOnly(String, &'static str),
 }
 
 /// What a step of `init` or `migrate` did.
@@ -58,7 +59,37 @@ pub struct AliasRow {
     pub enabled: bool,
 }
 
+/// Who may, or must not, send as an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantRow {
+    /// The login.
+    pub login: String,
+    /// The address, or `@domain` for all of a domain.
+    pub address: String,
+    /// Whether it may.
+    pub allowed: bool,
+}
+
 impl Store {
+    /// The schemas that this database is one of: their names, best first. Empty for a database without any.
+    ///
+    /// # Errors
+    /// [`Unavailable`]; [`WriteError::Denied`] does not happen.
+    pub async fn recognise(&self) -> Result<Vec<Schema>, Unavailable> {
+        let inventory = self.inventory().await?;
+        let known = Schema::all().map_err(Unavailable::new)?;
+        Ok(known.into_iter().filter(|schema| schema.recognises(&inventory)).collect())
+    }
+
+    /// Whether the database has no table at all.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn is_empty(&self) -> Result<bool, Unavailable> {
+        // SQLite's inventory names a procedure that it never misses.
+        Ok(self.inventory().await?.iter().all(|name| name.starts_with("procedure ")))
+    }
+
     /// Makes the database file where it is SQLite and missing.
     ///
     /// # Errors
@@ -70,13 +101,13 @@ impl Store {
         }
     }
 
-    /// Whether the document's tables are there already.
+    /// Whether the tables of the schema are there already.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn is_set_up(&self) -> Result<bool, Unavailable> {
         let inventory = self.inventory().await?;
-        Ok(inventory.contains("domains") && inventory.contains("users"))
+        Ok(self.schema.name == CUSTOM || self.schema.recognises(&inventory))
     }
 
     /// Makes the document's tables and what is added to them, as far as they are missing.
@@ -108,7 +139,7 @@ impl Store {
     }
 
     async fn steps(&self, create: bool) -> Result<Vec<Done>, WriteError> {
-        self.check_writes()?;
+        self.check_writes("")?;
         let inventory = self.inventory().await.map_err(write_error)?;
         let mut done = Vec::new();
         for step in if create { &self.schema.create } else { &self.schema.migrate } {
@@ -154,9 +185,12 @@ impl Store {
         let rows = self.ask("list_aliases", &[]).await?.unwrap_or_default();
         rows.iter()
             .map(|row| {
-                let domain = row.text("domain").unwrap_or_default();
+                let parts = || {
+                    let domain = row.text("domain").unwrap_or_default();
+                    format!("{}@{domain}", row.text("local").unwrap_or_default())
+                };
                 Ok(AliasRow {
-                    source: format!("{}@{domain}", row.text("local").unwrap_or_default()),
+                    source: row.text("source").map_or_else(parts, std::borrow::Cow::into_owned),
                     destination: row.text("destination").unwrap_or_default().into_owned(),
                     enabled: row.int("enabled")?.is_none_or(|flag| flag != 0),
                 })
@@ -293,6 +327,67 @@ impl Store {
         self.write("remove_alias", &given, &format!("alias {local}@{domain} to {destination}"), "").await
     }
 
+    /// Makes `name` a second name of a domain.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn add_alias_domain(&self, name: &str, domain: &str) -> Result<(), WriteError> {
+        let given = [("source", name.into()), ("domain", domain.into())];
+        match self.write("add_alias_domain", &given, &format!("@{name}"), "").await {
+            Err(WriteError::Missing(..)) => {
+                Err(WriteError::Missing(format!("domain {domain}"), "; `mailsql domain add` it first"))
+            }
+            done => done,
+        }
+    }
+
+    /// Takes a second name from a domain.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn remove_alias_domain(&self, name: &str, domain: &str) -> Result<(), WriteError> {
+        let given = [("source", name.into()), ("domain", domain.into())];
+        self.write("remove_alias_domain", &given, &format!("alias @{name} to @{domain}"), "").await
+    }
+
+    /// Allows or forbids a login to send as an address, or as all of `@domain`; an earlier word is replaced.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn set_grant(&self, login: &Address, source: &str, allowed: bool) -> Result<(), WriteError> {
+        let mut given = with(login, ("source", source.to_lowercase().as_str().into()));
+        given.push(("allowed", Value::Int(allowed.into())));
+        self.write("set_grant", &given, login.as_str(), "").await
+    }
+
+    /// Takes back what [`Self::set_grant`] said.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn remove_grant(&self, login: &Address, source: &str) -> Result<(), WriteError> {
+        let given = with(login, ("source", source.to_lowercase().as_str().into()));
+        self.write("remove_grant", &given, &format!("a rule for {login} and {source}"), "").await
+    }
+
+    /// What was said about a login.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn list_grants(&self, login: &Address) -> Result<Vec<GrantRow>, WriteError> {
+        let Some(rows) = self.ask("list_grants", &key(login)).await.map_err(write_error)? else {
+            let inventory = self.inventory().await.map_err(write_error)?;
+            return Err(WriteError::NotMigrated(self.schema.lacking("list_grants", &inventory).join(", ")));
+        };
+        let grant = |row: &Row| {
+            Ok(GrantRow {
+                login: row.text("login").unwrap_or_default().into_owned(),
+                address: row.text("source").unwrap_or_default().into_owned(),
+                allowed: row.int("allowed")?.is_none_or(|flag| flag != 0),
+            })
+        };
+        rows.iter().map(grant).collect::<Result<_, Trouble>>().map_err(write_error)
+    }
+
     async fn write(
         &self,
         name: &str,
@@ -300,7 +395,7 @@ impl Store {
         what: &str,
         advice: &'static str,
     ) -> Result<(), WriteError> {
-        self.check_writes()?;
+        self.check_writes(name)?;
         match self.change(name, given).await {
             Ok(Some(0)) => Err(WriteError::Missing(what.to_owned(), advice)),
             Ok(Some(_)) => Ok(()),
@@ -313,8 +408,16 @@ impl Store {
         }
     }
 
-    fn check_writes(&self) -> Result<(), WriteError> {
-        if self.schema.writes { Ok(()) } else { Err(WriteError::ReadOnly(self.schema.name.clone())) }
+    /// What belongs to another program is changed where that is allowed, and only by the statements that it has.
+    fn check_writes(&self, name: &str) -> Result<(), WriteError> {
+        if self.schema.writes || (self.writes && self.schema.has(name)) {
+            return Ok(());
+        }
+        let advice = match (self.writes, self.schema.has(name)) {
+            (false, true) => "; `writes = true` in [database] allows password changes",
+            _ => "; use the program it belongs to",
+        };
+        Err(WriteError::ReadOnly(self.schema.title.clone(), advice))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::Store;
 use crate::query::{Row, Trouble, Value};
-use mailsql_core::{Account, Address, Directory, Lookup, Quota, Unavailable};
+use crate::schema::custom_name;
+use mailsql_core::{Account, Address, AliasDomain, Destinations, Directory, Grant, Lookup, Quota, Unavailable};
 use std::sync::Arc;
 
 impl Directory for Store {
@@ -15,9 +16,12 @@ impl Directory for Store {
 
     fn domain<'a>(&'a self, name: &'a str) -> Lookup<'a, Option<Box<str>>> {
         Box::pin(async move {
-            let rows = self.ask("domain", &[("domain", name.into())]).await?.unwrap_or_default();
+            let rows = self.ask("domain", &[("domain", name.into()), ("key", name.into())]).await?.unwrap_or_default();
             let spelled = rows.first().and_then(|row| row.text("domain").map(Box::<str>::from));
-            Ok(spelled.filter(|spelled| spelled.to_lowercase() == name))
+            match spelled.filter(|spelled| spelled.to_lowercase() == name) {
+                Some(spelled) => Ok(Some(spelled)),
+                None => Ok(self.second_name(name).await?.map(|found| found.name)),
+            }
         })
     }
 
@@ -28,18 +32,104 @@ impl Directory for Store {
         })
     }
 
-    fn alias<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Arc<[Box<str>]>>> {
-        Box::pin(async move { Ok(destinations(self.ask("alias", &key(address)).await?, Some(address))) })
+    fn alias<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Destinations>> {
+        Box::pin(async move { Ok(destinations(self.ask("alias", &key(address)).await?, address.as_str())) })
     }
 
-    fn catch_all<'a>(&'a self, domain: &'a str) -> Lookup<'a, Option<Arc<[Box<str>]>>> {
-        Box::pin(async move { Ok(destinations(self.ask("catch_all", &[("domain", domain.into())]).await?, None)) })
+    fn catch_all<'a>(&'a self, domain: &'a str) -> Lookup<'a, Option<Destinations>> {
+        Box::pin(async move {
+            let rows = self.ask("catch_all", &[("domain", domain.into()), ("key", domain.into())]).await?;
+            Ok(destinations(rows, domain))
+        })
+    }
+
+    fn alias_domains(&self) -> Lookup<'_, Vec<AliasDomain>> {
+        Box::pin(async {
+            let rows = self.ask("alias_domains", &[]).await?.unwrap_or_default();
+            let alias = |row: &Row| Some(AliasDomain { name: filled(row, "domain")?, target: filled(row, "target")? });
+            Ok(rows.iter().filter_map(alias).collect())
+        })
+    }
+
+    fn alias_domain<'a>(&'a self, name: &'a str) -> Lookup<'a, Option<Box<str>>> {
+        Box::pin(async move { Ok(self.second_name(name).await?.map(|found| found.target.to_lowercase().into())) })
+    }
+
+    fn relay_domains(&self) -> Lookup<'_, Vec<Box<str>>> {
+        Box::pin(async {
+            let rows = self.ask("relay_domains", &[]).await?.unwrap_or_default();
+            Ok(rows.iter().filter_map(|row| filled(row, "domain")).collect())
+        })
+    }
+
+    fn relay_domain<'a>(&'a self, name: &'a str) -> Lookup<'a, Option<Box<str>>> {
+        Box::pin(async move { Ok(self.relay_domains().await?.into_iter().find(|known| known.to_lowercase() == name)) })
+    }
+
+    fn relay_recipient<'a>(&'a self, key: &'a str) -> Lookup<'a, Option<Arc<str>>> {
+        Box::pin(async move {
+            let rows = self.ask("relay_recipient", &parts(key)).await?.unwrap_or_default();
+            let found = rows.iter().filter_map(|row| filled(row, "recipient"));
+            Ok(found.into_iter().find(|recipient| recipient.to_lowercase() == key).map(Arc::from))
+        })
+    }
+
+    fn grants<'a>(&'a self, source: &'a str) -> Lookup<'a, Option<Arc<[Grant]>>> {
+        Box::pin(async move {
+            let rows = self.ask("grants", &parts(source)).await?.unwrap_or_default();
+            let mut grants = Vec::new();
+            for row in rows.iter().filter(|row| is_meant(row, source)) {
+                let allowed = row.int("allowed")?.is_none_or(|flag| flag != 0);
+                grants.extend(filled(row, "login").map(|login| Grant { login, allowed }));
+            }
+            Ok((!grants.is_empty()).then(|| grants.into()))
+        })
+    }
+
+    fn transport<'a>(&'a self, key: &'a str) -> Lookup<'a, Option<Arc<str>>> {
+        Box::pin(async move {
+            let rows = self.ask("transport", &parts(key)).await?.unwrap_or_default();
+            let found = rows.iter().filter(|row| is_meant(row, key)).find_map(|row| filled(row, "transport"));
+            Ok(found.map(Arc::from))
+        })
+    }
+
+    fn custom<'a>(&'a self, map: &'a str, key: &'a str) -> Lookup<'a, Option<Destinations>> {
+        Box::pin(async move {
+            let rows = self.ask(&custom_name(map), &parts(key)).await?.unwrap_or_default();
+            let values: Vec<Box<str>> = rows.iter().flat_map(Row::texts).filter(|text| !text.is_empty()).collect();
+            Ok((!values.is_empty()).then(|| values.into()))
+        })
     }
 }
 
+impl Store {
+    async fn second_name(&self, name: &str) -> Result<Option<AliasDomain>, Unavailable> {
+        Ok(self.alias_domains().await?.into_iter().find(|alias| alias.name.to_lowercase() == name))
+    }
+}
+
+/// The parameters of a key that need not be an address.
+fn parts(key: &str) -> [(&'static str, Value); 4] {
+    let (local, domain) = key.rsplit_once('@').unwrap_or(("", key));
+    [("key", key.into()), ("address", key.into()), ("local", local.into()), ("domain", domain.into())]
+}
+
+/// Whether a row is about what was asked for, and not about something that a collation takes for the same.
+fn is_meant(row: &Row, asked: &str) -> bool {
+    row.text("source")
+        .is_none_or(|source| source.trim_start_matches('@').to_lowercase() == asked.trim_start_matches('@'))
+}
+
 /// The parameters that name an address.
-pub(crate) fn key(address: &Address) -> [(&'static str, Value); 3] {
-    [("address", address.as_str().into()), ("local", address.local().into()), ("domain", address.domain().into())]
+pub(crate) fn key(address: &Address) -> [(&'static str, Value); 4] {
+    let whole = address.as_str();
+    [
+        ("address", whole.into()),
+        ("local", address.local().into()),
+        ("domain", address.domain().into()),
+        ("key", whole.into()),
+    ]
 }
 
 fn one_account(rows: &[Row], asked: &Address) -> Result<Option<Arc<Account>>, Unavailable> {
@@ -71,6 +161,7 @@ pub(crate) fn account(row: &Row) -> Result<Account, Trouble> {
         address,
         password: row.text("password").map(|text| mailsql_core::account::StoredPassword(text.into())),
         enabled: row.int("enabled")?.is_none_or(|flag| flag != 0),
+        receives: row.int("receives")?.is_none_or(|flag| flag != 0),
         expires_at: row.int("expires_at")?,
         password_expires_at: row.int("password_expires_at")?,
         services: words(row, "services"),
@@ -93,20 +184,49 @@ fn words(row: &Row, column: &str) -> Option<Vec<Box<str>>> {
     Some(text.split([',', ' ']).filter(|word| !word.is_empty()).map(Box::from).collect())
 }
 
-fn destinations(rows: Option<Vec<Row>>, asked: Option<&Address>) -> Option<Arc<[Box<str>]>> {
-    let mine = |row: &&Row| match (asked, row.text("local"), row.text("domain")) {
-        (Some(asked), Some(local), Some(domain)) => {
-            Address::new(&local, &domain).is_ok_and(|address| address.matches(asked))
-        }
-        _ => true,
+fn destinations(rows: Option<Vec<Row>>, asked: &str) -> Option<Destinations> {
+    let mine = |row: &&Row| match (row.text("local"), row.text("domain")) {
+        (Some(local), Some(domain)) => format!("{local}@{domain}").to_lowercase() == asked,
+        _ => is_meant(row, asked),
     };
     let rows = rows?;
     let list: Vec<Box<str>> = rows
         .iter()
         .filter(mine)
         .filter_map(|row| row.text("destination"))
-        .flat_map(|text| text.split(',').map(|to| Box::from(to.trim())).collect::<Vec<Box<str>>>())
-        .filter(|to| !to.is_empty())
+        .flat_map(|text| split_list(&text).map(Box::from).collect::<Vec<Box<str>>>())
         .collect();
     (!list.is_empty()).then(|| list.into())
+}
+
+/// Parts a list at its commas and line ends, those within double quotes excepted.
+fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    let parts = text.split(move |c| {
+        let end = !quoted && matches!(c, ',' | '\n');
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        end
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_destinations_is_parted_outside_of_quotes() {
+        for (text, expected) in [
+            ("a@b.c", &["a@b.c"][..]),
+            (" a@b.c , d@e.f,,", &["a@b.c", "d@e.f"]),
+            ("a@b.c\nd@e.f", &["a@b.c", "d@e.f"]),
+            ("\"a,b\"@c.d,e@f.g", &["\"a,b\"@c.d", "e@f.g"]),
+            ("\"a\\\",b\"@c.d,e@f.g", &["\"a\\\",b\"@c.d", "e@f.g"]),
+            ("", &[]),
+        ] {
+            assert_eq!(split_list(text).collect::<Vec<_>>(), expected, "{text}");
+        }
+    }
 }

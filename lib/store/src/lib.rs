@@ -11,11 +11,15 @@ pub mod direct;
 #[cfg(feature = "daemon")]
 mod admin;
 #[cfg(feature = "daemon")]
+mod check;
+#[cfg(feature = "daemon")]
 mod directory;
 #[cfg(feature = "daemon")]
 pub mod mysql;
 #[cfg(feature = "daemon")]
 pub mod query;
+#[cfg(feature = "daemon")]
+pub mod question;
 #[cfg(feature = "daemon")]
 pub mod schema;
 #[cfg(feature = "daemon")]
@@ -24,6 +28,8 @@ pub mod sqlite;
 mod store;
 
 #[cfg(feature = "daemon")]
-pub use admin::{AliasRow, DomainRow, Done, WriteError};
+pub use admin::{AliasRow, DomainRow, Done, GrantRow, WriteError};
+#[cfg(feature = "daemon")]
+pub use check::Finding;
 #[cfg(feature = "daemon")]
 pub use store::{OpenError, Store};

@@ -14,6 +14,9 @@ pub const PLACEHOLDERS: &[&str] = &[
     "detail",
     "service",
     "client_ip",
+    "key",
+    "source",
+    "allowed",
     "password",
     "old_password",
     "destination",
@@ -93,6 +96,15 @@ impl Row {
         }
     }
 
+    /// All columns in their order; NULL is empty.
+    pub fn texts(&self) -> impl Iterator<Item = Box<str>> {
+        self.values.iter().map(|value| match value {
+            Value::Null => Box::default(),
+            Value::Int(number) => number.to_string().into(),
+            Value::Text(text) => text.clone(),
+        })
+    }
+
     /// A whole number; `None` for NULL or an absent column.
     ///
     /// # Errors
@@ -164,7 +176,7 @@ impl Query {
                     let end = word.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(word.len());
                     let word = &word[..end];
                     if !PLACEHOLDERS.contains(&word) {
-                        let known = PLACEHOLDERS[..6].join(", :");
+                        let known = PLACEHOLDERS[..7].join(", :");
                         return Err(format!("query {name}: unknown placeholder :{word}; known are :{known}"));
                     }
                     parameters.push(word.into());
@@ -186,9 +198,14 @@ impl Query {
     /// [`Trouble::Broken`] when one was not given.
     pub fn bind(&self, given: &[(&str, Value)]) -> Result<Vec<Value>, Trouble> {
         let find = |name: &str| given.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        // Accounts are cached for all who ask: their statements may name these, but nobody in particular is meant.
+        let nobody = |name: &str| ["detail", "service", "client_ip"].contains(&name).then(|| Value::from(""));
         self.parameters
             .iter()
-            .map(|name| find(name).ok_or_else(|| Trouble::Broken(format!("query {} cannot use :{name}", self.name))))
+            .map(|name| {
+                let value = find(name).or_else(|| nobody(name));
+                value.ok_or_else(|| Trouble::Broken(format!("query {} cannot use :{name}", self.name)))
+            })
             .collect()
     }
 }

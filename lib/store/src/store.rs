@@ -1,7 +1,7 @@
 //! A database and a schema, put together.
 
 use crate::mysql::{HostReport, Mysql};
-use crate::query::{Row, Trouble, Value};
+use crate::query::{Query, Row, Trouble, Value};
 use crate::schema::{Backend, Inventory, Plan, Schema, Step};
 use crate::sqlite::Sqlite;
 use mailsql_config::{Database, DatabaseUrl};
@@ -33,6 +33,8 @@ pub(crate) enum Driver {
 pub struct Store {
     pub(crate) driver: Driver,
     pub(crate) schema: Schema,
+    /// Whether passwords are changed in a schema that belongs to another program.
+    pub(crate) writes: bool,
     known: RwLock<Option<Known>>,
 }
 
@@ -51,12 +53,14 @@ impl Store {
     /// # Errors
     /// [`OpenError`] when the configuration is wrong.
     pub fn open(config: &Database, password: Option<&str>) -> Result<Self, OpenError> {
-        let schema = Schema::named(&config.schema).map_err(OpenError::Schema)?;
+        let mut schema = Schema::named(&config.schema).map_err(OpenError::Schema)?;
+        schema.replace(&config.queries).map_err(OpenError::Schema)?;
+        schema.add_custom(&config.custom).map_err(OpenError::Schema)?;
         let driver = match &config.url {
             DatabaseUrl::Sqlite(path) => Driver::Sqlite(Sqlite::new(path)),
             DatabaseUrl::Mysql(url) => Driver::Mysql(Mysql::new(config, url, password).map_err(OpenError::File)?),
         };
-        Ok(Self { driver, schema, known: RwLock::new(None) })
+        Ok(Self { driver, schema, writes: config.writes, known: RwLock::new(None) })
     }
 
     /// Another process of ours has changed something: for a moment, reads go where changes go.
@@ -89,17 +93,25 @@ impl Store {
         let mut known = self.known().await?;
         loop {
             let Some(query) = known.plan.find(name) else { return Ok(None) };
-            let values = query.bind(given)?;
-            let outcome = match &self.driver {
-                Driver::Mysql(mysql) => mysql.query(query, values).await,
-                Driver::Sqlite(sqlite) => sqlite.query(query, values).await,
-            };
-            match outcome {
+            match self.run(query, query.bind(given)?).await {
                 // Somebody changed the tables since we looked.
                 Err(Trouble::Schema(_)) if known.at.elapsed() > INVENTORY_RETRY => known = self.look().await?,
                 outcome => return outcome.map(Some),
             }
         }
+    }
+
+    /// Runs a statement that reads.
+    pub(crate) async fn run(&self, query: &Query, values: Vec<Value>) -> Result<Vec<Row>, Trouble> {
+        match &self.driver {
+            Driver::Mysql(mysql) => mysql.query(query, values).await,
+            Driver::Sqlite(sqlite) => sqlite.query(query, values).await,
+        }
+    }
+
+    /// The statements that fit what the database has now.
+    pub(crate) async fn plan(&self) -> Result<Arc<Plan>, Trouble> {
+        Ok(self.look().await?.plan)
     }
 
     /// Runs a change; `None` where this database has no place for it.
