@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use mailsql_config::{Ask, Config, Permissions};
-use mailsql_core::{Account, Login, Unavailable, Verdict};
+use mailsql_core::{Account, Address, Login, Unavailable, Verdict};
 use mailsql_daemon::program::Serving;
 use mailsql_daemon::{Activation, Bound, Limits, Listener, Peer, Shared, Shutdown, Stream, listen, serve};
 use mailsql_proto::ask::{self, LINE_MAX, LIST_PAGE_MAX, Reply, Request, Secret};
@@ -44,13 +44,32 @@ impl Bound for Service {
     fn serve(self: Box<Self>, shared: Arc<Shared>, shutdown: Shutdown) -> Serving {
         let limits = Limits { connections: self.section.max_connections };
         Box::pin(serve(self.listeners, limits, shutdown, move |stream, shutdown| {
-            connection(stream, Arc::clone(&shared), shutdown, false)
+            connection(stream, Arc::clone(&shared), shutdown, None)
         }))
     }
 }
 
-/// Answers one client; `public` allows the verbs of the NSS socket only.
-pub(super) async fn connection(mut stream: Stream, shared: Arc<Shared>, mut shutdown: Shutdown, public: bool) {
+/// What the NSS socket, which is open to everybody, tells.
+pub(super) struct Public {
+    /// The domain whose users are known by bare names, too, in lower case.
+    pub(super) short_names: Option<String>,
+    /// Whether all accounts are listed.
+    pub(super) enumerate: bool,
+}
+
+impl Public {
+    fn allows(&self, request: &Request<'_>) -> bool {
+        request.is_public() || (self.enumerate && matches!(request, Request::List { .. }))
+    }
+}
+
+/// Answers one client; with `public`, the verbs of the NSS socket only.
+pub(super) async fn connection(
+    mut stream: Stream,
+    shared: Arc<Shared>,
+    mut shutdown: Shutdown,
+    public: Option<Arc<Public>>,
+) {
     let peer = stream.peer();
     let mut buffer = Zeroizing::new(Vec::with_capacity(READ_SIZE));
     loop {
@@ -79,10 +98,12 @@ pub(super) async fn connection(mut stream: Stream, shared: Arc<Shared>, mut shut
         {
             let decoded = Request::decode(&mut buffer[..end]);
             let (reply, limit) = match &decoded {
-                Ok(request) if request.is_control() || (public && !request.is_public()) => {
+                Ok(request)
+                    if request.is_control() || public.as_ref().is_some_and(|public| !public.allows(request)) =>
+                {
                     (Reply::Refused { reason: b"not on this socket".to_vec() }, LINE_MAX)
                 }
-                Ok(request) => (answer(request, &shared, peer).await, request.reply_max()),
+                Ok(request) => (answer(request, &shared, peer, public.as_deref()).await, request.reply_max()),
                 Err(error) => (Reply::Refused { reason: error.to_string().into_bytes() }, LINE_MAX),
             };
             if reply.encode(limit, &mut out).is_err() {
@@ -97,7 +118,7 @@ pub(super) async fn connection(mut stream: Stream, shared: Arc<Shared>, mut shut
     }
 }
 
-async fn answer(request: &Request<'_>, shared: &Shared, peer: Peer) -> Reply {
+async fn answer(request: &Request<'_>, shared: &Shared, peer: Peer, public: Option<&Public>) -> Reply {
     match *request {
         Request::Login { user, password, service, rip, .. } => {
             let begun = Instant::now();
@@ -113,12 +134,18 @@ async fn answer(request: &Request<'_>, shared: &Shared, peer: Peer) -> Reply {
             verdict(shared.authenticator.account(&user, &service).await, shared)
         }
         Request::Passwd { user, old, new } => change_password(user, old, new, shared, peer).await,
-        Request::User { name } => match find(name, shared).await {
-            Ok(Some(account)) => Reply::Account(told(&account, shared)),
+        Request::User { name } => match find(name, shared, public).await {
+            Ok(Some((account, short))) => {
+                let mut told = told(&account, shared);
+                if short {
+                    told.user = account.address.local().as_bytes().to_vec();
+                }
+                Reply::Account(told)
+            }
             Ok(None) => Reply::Unknown,
             Err(trouble) => unavailable(&trouble),
         },
-        Request::Groups { name } => match find(name, shared).await {
+        Request::Groups { name } => match find(name, shared, public).await {
             Ok(Some(_)) => Reply::Groups(Vec::new()),
             Ok(None) => Reply::Unknown,
             Err(trouble) => unavailable(&trouble),
@@ -149,12 +176,22 @@ fn unavailable(trouble: &Unavailable) -> Reply {
     Reply::Unavailable { reason: trouble.reason().as_bytes().to_vec() }
 }
 
-async fn find(name: &[u8], shared: &Shared) -> Result<Option<Arc<Account>>, Unavailable> {
-    let Some(address) = std::str::from_utf8(name).ok().and_then(|name| shared.authenticator.address(name)) else {
-        return Ok(None);
+/// The account of a name, and whether it was asked for by a bare one.
+async fn find(
+    name: &[u8],
+    shared: &Shared,
+    public: Option<&Public>,
+) -> Result<Option<(Arc<Account>, bool)>, Unavailable> {
+    let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
+    let domain = public.and_then(|public| public.short_names.as_deref()).filter(|_| !name.contains('@'));
+    let address = match domain {
+        Some(domain) if !super::nss::is_local(name) => Address::new(name, domain).ok().map(|address| address.folded()),
+        Some(_) => None,
+        None => shared.authenticator.address(name),
     };
+    let Some(address) = address else { return Ok(None) };
     let account = mailsql_core::Directory::account(&*shared.directory, &address).await?;
-    Ok(account.filter(|account| account.enabled))
+    Ok(account.filter(|account| account.enabled).map(|account| (account, domain.is_some())))
 }
 
 /// An account as other programs need it.

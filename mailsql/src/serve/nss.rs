@@ -1,6 +1,9 @@
 //! The NSS socket: lookups for everybody on this host, and nothing else.
+//!
+//! With `short_names = "example.jp"` a bare name stands for the user of that domain, unless /etc/passwd has it: an account
+//! of the host is never shadowed.
 
-use super::ask::connection;
+use super::ask::{Public, connection};
 use anyhow::Result;
 use mailsql_config::{Config, Nss, Permissions};
 use mailsql_daemon::program::Serving;
@@ -27,8 +30,18 @@ impl Bound for Service {
 
     fn serve(self: Box<Self>, shared: Arc<Shared>, shutdown: Shutdown) -> Serving {
         let limits = Limits { connections: self.section.max_connections };
+        let public = Arc::new(Public {
+            short_names: self.section.short_names.map(|domain| domain.to_lowercase()),
+            enumerate: self.section.enumerate,
+        });
         Box::pin(serve(self.listeners, limits, shutdown, move |stream, shutdown| {
-            connection(stream, Arc::clone(&shared), shutdown, true)
+            connection(stream, Arc::clone(&shared), shutdown, Some(Arc::clone(&public)))
         }))
     }
+}
+
+/// Whether the host has a user of this name. The file is read, not NSS: this daemon must never ask itself.
+pub(super) fn is_local(name: &str) -> bool {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    text.lines().any(|line| line.split(':').next() == Some(name))
 }
