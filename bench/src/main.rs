@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`awake`] | cores that do not halt |
 //! | [`plan`] | how many rounds, how long a run |
-//! | [`line`] | one line of work and its contenders, measured in turns |
+//! | [`mod@line`] | one line of work and its contenders, measured in turns |
 //! | [`load`] | closed-loop clients, and the answer of each checked |
 //! | [`floor`] | servers that do nothing, as processes of their own |
 //! | [`meter`] | queries at the database, processor time of the processes |
