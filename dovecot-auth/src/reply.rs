@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn line(outcome: &Result<Verdict, Unavailable>, other: bool, trouble: Trouble) -> String {
-        let decision = outcome.clone().map(|verdict| Decision { verdict, cached: false, scheme: "-" });
+        let decision = outcome.clone().map(Decision::of);
         let Some(reply) = reply(7, &decision, other, trouble) else { return "(close)".to_owned() };
         let mut out = Vec::new();
         reply.encode(&mut out);

@@ -41,7 +41,7 @@ mod tests {
             (Verdict::Throttled, no),
         ] {
             let word = verdict.word();
-            assert_eq!(reply(&Ok(Decision { verdict, cached: false, scheme: "-" })), expected, "{word}");
+            assert_eq!(reply(&Ok(Decision::of(verdict))), expected, "{word}");
         }
         assert_eq!(reply(&Err(Unavailable::new("down"))), None);
     }

@@ -14,6 +14,7 @@ mod mail;
 mod maps;
 mod passwords;
 mod services;
+mod throttle;
 mod value;
 
 pub use auth::{Auth, Delay, Mechanism, Outage};
@@ -24,8 +25,9 @@ pub use listen::{Listen, ListenList, Permissions};
 pub use log::{Log, LogFormat};
 pub use mail::Mail;
 pub use maps::{CustomMap, Keys, Maps, NAMES as MAP_NAMES};
-pub use passwords::Passwords;
+pub use passwords::{Passwords, Upgrade};
 pub use services::{Ask, Control, Detail, Lmtp, Mode, Nss, OverQuota, Saslauthd, Serve, State};
+pub use throttle::Throttle;
 pub use value::{Bytes, Span};
 
 use serde::Deserialize;
@@ -53,6 +55,9 @@ pub struct Config {
     /// What passwords are accepted and made.
     #[serde(default)]
     pub passwords: Passwords,
+    /// Who may try a password, and how often.
+    #[serde(default)]
+    pub throttle: Throttle,
     /// The saslauthd protocol.
     pub saslauthd: Option<Saslauthd>,
     /// Postfix lookup tables.
@@ -168,6 +173,9 @@ mod tests {
             stale_ttl = "2h"
             entries = 1000
             [passwords]
+            upgrade = "dry-run"
+            [throttle]
+            client_limit = 5
             [saslauthd]
             listen = "/run/saslauthd/mux"
             combine_realm = true

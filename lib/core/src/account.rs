@@ -1,6 +1,7 @@
 //! An account as the database tells it, and what its state allows at a given moment.
 
-use crate::Address;
+use crate::{Address, network};
+use std::net::IpAddr;
 
 /// One mailbox account. Optional fields are absent where the schema does not know them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +21,11 @@ pub struct Account {
     /// Services that this account may use (`imap`, `smtp`, …); `None` for all. `!imap` shuts that one; a list that names
     /// nothing but shut ones leaves all others open.
     pub services: Option<Vec<Box<str>>>,
-    /// Networks from which it may log in, as `address/bits`; `None` for everywhere.
+    /// Networks from which it may log in, as `address/bits`, or `local` for clients whose address the protocol does not
+    /// tell; `None` for everywhere.
     pub allow_nets: Option<Vec<Box<str>>>,
+    /// Whether it has app passwords, which are asked for by [`crate::Directory::app_passwords`].
+    pub has_app_passwords: bool,
     /// Maildir below the mail root, or an absolute path; `None` for the configured form.
     pub maildir: Option<Box<str>>,
     /// Home directory where it differs from the Maildir.
@@ -66,6 +70,7 @@ impl Account {
             password_expires_at: None,
             services: None,
             allow_nets: None,
+            has_app_passwords: false,
             maildir: None,
             home: None,
             uid: None,
@@ -89,15 +94,69 @@ impl Account {
     /// Whether the account may use `service`. An empty service name (a test without one) is allowed.
     #[must_use]
     pub fn allows_service(&self, service: &str) -> bool {
-        match &self.services {
-            None => true,
-            Some(_) if service.is_empty() => true,
-            Some(names) => {
-                let shut = |name: &str| name.strip_prefix('!').is_some_and(|shut| shut.eq_ignore_ascii_case(service));
-                !names.iter().any(|name| shut(name))
-                    && (names.iter().all(|name| name.starts_with('!'))
-                        || names.iter().any(|name| name.eq_ignore_ascii_case(service)))
-            }
+        allows_service(self.services.as_deref(), service)
+    }
+
+    /// Whether the account may be used from where the client is.
+    #[must_use]
+    pub fn allows_client(&self, client: Option<IpAddr>) -> bool {
+        network::allows(self.allow_nets.as_deref(), client)
+    }
+}
+
+/// A further password of an account, made for one device or program. It is random and long, and so stored as one salted
+/// digest, which is verified in no time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppPassword {
+    /// Its number in the database.
+    pub id: i64,
+    /// What it is for, in the owner's words.
+    pub label: Box<str>,
+    /// The stored value.
+    pub password: StoredPassword,
+    /// Services that it is good for; `None` for all that the account may use.
+    pub services: Option<Vec<Box<str>>>,
+    /// Networks from which it is good, as [`Account::allow_nets`].
+    pub allow_nets: Option<Vec<Box<str>>>,
+    /// It is no good from this moment on (seconds since 1970).
+    pub expires_at: Option<i64>,
+    /// When it was made (seconds since 1970).
+    pub created_at: Option<i64>,
+    /// When it was last used (seconds since 1970), some seconds late.
+    pub last_used_at: Option<i64>,
+    /// From where it was last used.
+    pub last_used_from: Option<Box<str>>,
+}
+
+impl AppPassword {
+    /// Whether it is no good any more at `now` (seconds since 1970).
+    #[must_use]
+    pub fn expired(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// Whether it is good for `service`.
+    #[must_use]
+    pub fn allows_service(&self, service: &str) -> bool {
+        allows_service(self.services.as_deref(), service)
+    }
+
+    /// Whether it is good from where the client is.
+    #[must_use]
+    pub fn allows_client(&self, client: Option<IpAddr>) -> bool {
+        network::allows(self.allow_nets.as_deref(), client)
+    }
+}
+
+fn allows_service(services: Option<&[Box<str>]>, service: &str) -> bool {
+    match services {
+        None => true,
+        Some(_) if service.is_empty() => true,
+        Some(names) => {
+            let shut = |name: &str| name.strip_prefix('!').is_some_and(|shut| shut.eq_ignore_ascii_case(service));
+            !names.iter().any(|name| shut(name))
+                && (names.iter().all(|name| name.starts_with('!'))
+                    || names.iter().any(|name| name.eq_ignore_ascii_case(service)))
         }
     }
 }

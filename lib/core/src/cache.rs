@@ -12,7 +12,7 @@
 //! once loaded they are never in doubt. (smtpd remembers a resolver's failure for its whole life.)
 
 use crate::directory::{AliasDomain, Destinations, Grant};
-use crate::{Account, Address, Directory, Lookup, Unavailable, address};
+use crate::{Account, Address, AppPassword, Directory, Lookup, Unavailable, address};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -234,6 +234,7 @@ pub struct CachedDirectory {
     times: CacheTimes,
     stats: CacheStats,
     accounts: Table<Address, Arc<Account>>,
+    app_passwords: Table<Address, Arc<[AppPassword]>>,
     aliases: Table<Address, Destinations>,
     catch_alls: Table<Box<str>, Destinations>,
     grants: Table<Box<str>, Arc<[Grant]>>,
@@ -253,6 +254,7 @@ impl CachedDirectory {
             inner,
             stats: CacheStats::default(),
             accounts: Table::new(&times),
+            app_passwords: Table::new(&times),
             aliases: Table::new(&times),
             catch_alls: Table::new(&times),
             grants: Table::new(&times),
@@ -282,6 +284,7 @@ impl CachedDirectory {
     pub fn forget(&self, address: &Address) {
         let key = address.folded();
         self.accounts.forget(&key);
+        self.app_passwords.forget(&key);
         self.aliases.forget(&key);
         let key = Box::from(key.as_str());
         self.grants.forget(&key);
@@ -300,6 +303,7 @@ impl CachedDirectory {
     pub fn forget_domain(&self, domain: &str) {
         let domain = domain.to_lowercase();
         self.accounts.forget_where(|address| address.domain() == domain);
+        self.app_passwords.forget_where(|address| address.domain() == domain);
         self.aliases.forget_where(|address| address.domain() == domain);
         let within =
             |key: &str| key.rsplit_once('@').map_or(key, |(_, domain)| domain).trim_start_matches('.') == domain;
@@ -312,6 +316,7 @@ impl CachedDirectory {
     /// Drops everything but the copy of all domains, which is only ever replaced by a newer one.
     pub fn forget_all(&self) {
         self.accounts.forget_all();
+        self.app_passwords.forget_all();
         self.aliases.forget_all();
         self.catch_alls.forget_all();
         self.grants.forget_all();
@@ -389,6 +394,16 @@ impl Directory for CachedDirectory {
     fn account<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Arc<Account>>> {
         let load = || self.inner.account(address);
         Box::pin(self.accounts.find(address, Instant::now(), &self.times, &self.stats, load))
+    }
+
+    fn app_passwords<'a>(&'a self, address: &'a Address) -> Lookup<'a, Arc<[AppPassword]>> {
+        Box::pin(async move {
+            let load = || -> Lookup<'_, Option<Arc<[AppPassword]>>> {
+                Box::pin(async { self.inner.app_passwords(address).await.map(Some) })
+            };
+            let found = self.app_passwords.find(address, Instant::now(), &self.times, &self.stats, load).await?;
+            Ok(found.unwrap_or_else(|| Arc::from([])))
+        })
     }
 
     fn alias<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Destinations>> {

@@ -1,6 +1,6 @@
 //! The questions that every database of accounts answers.
 
-use crate::{Account, Address, Unavailable};
+use crate::{Account, Address, AppPassword, Unavailable};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,6 +42,13 @@ pub trait Directory: Send + Sync {
 
     /// The account with exactly this address, whatever its state.
     fn account<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Arc<Account>>>;
+
+    /// The app passwords of the account with exactly this address; none where the schema has no place for them. Asked
+    /// only for an account that has some.
+    fn app_passwords<'a>(&'a self, address: &'a Address) -> Lookup<'a, Arc<[AppPassword]>> {
+        let _ = address;
+        Box::pin(async { Ok(Arc::from([])) })
+    }
 
     /// Where exactly this address is forwarded to: the destinations, or nothing.
     fn alias<'a>(&'a self, address: &'a Address) -> Lookup<'a, Option<Destinations>>;

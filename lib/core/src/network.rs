@@ -1,10 +1,18 @@
 //! Networks, written `address` or `address/bits`.
+//!
+//! An IPv4 address inside IPv6 (`::ffff:192.0.2.1`) is the IPv4 address: which of the two a peer hands on depends on how
+//! it opened its socket.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+/// Bits of an IPv4 address that stand for one client.
+pub const CLIENT_BITS_V4: u8 = 32;
+/// Bits of an IPv6 address that stand for one client: what a provider gives to one household, and no more.
+pub const CLIENT_BITS_V6: u8 = 64;
+
 /// A network: an address and how many of its first bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Network {
     address: u128,
     bits: u8,
@@ -57,6 +65,12 @@ impl Network {
         Self { address: address & mask, bits }
     }
 
+    /// The network that stands for one client: the IPv4 address, the /64 of an IPv6 address.
+    #[must_use]
+    pub fn of_client(address: IpAddr) -> Self {
+        Self::around(address, CLIENT_BITS_V4, CLIENT_BITS_V6)
+    }
+
     /// Whether an address lies in it.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
@@ -65,9 +79,40 @@ impl Network {
     }
 }
 
+/// Whether a client may come from where it does, by a list of networks as the database holds it (`None`: from anywhere).
+/// A client whose address the protocol does not tell is let in by the word `local` alone, as in Dovecot's `allow_nets`. A
+/// word that is no network lets nobody in.
+#[must_use]
+pub fn allows(nets: Option<&[Box<str>]>, client: Option<IpAddr>) -> bool {
+    let Some(nets) = nets else { return true };
+    nets.iter().any(|net| match client {
+        None => net.eq_ignore_ascii_case("local"),
+        Some(client) => net.parse().is_ok_and(|net: Network| net.contains(client)),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_one_ipv4_address_or_one_household() {
+        let client = |text: &str| Network::of_client(text.parse().unwrap()).to_string();
+        assert_eq!(client("192.0.2.7"), "192.0.2.7");
+        assert_eq!(client("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(client("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+    }
+
+    #[test]
+    fn a_list_of_networks_lets_in_whom_it_names() {
+        let nets: Vec<Box<str>> = vec!["10.0.0.0/8".into(), "2001:db8::/32".into(), "nonsense".into()];
+        let from = |address: &str| Some(address.parse().unwrap());
+        assert!(allows(None, None) && allows(None, from("192.0.2.1")));
+        assert!(allows(Some(&nets), from("10.1.2.3")) && allows(Some(&nets), from("2001:db8::9")));
+        assert!(!allows(Some(&nets), from("192.0.2.1")) && !allows(Some(&nets), None));
+        assert!(allows(Some(&["local".into()]), None) && !allows(Some(&["local".into()]), from("127.0.0.1")));
+        assert!(!allows(Some(&[]), from("10.1.2.3")));
+    }
 
     #[test]
     fn networks_hold_their_addresses_and_no_others() {

@@ -146,18 +146,26 @@ async fn flush_domains(shared: &Shared) -> Reply {
 
 fn stats(shared: &Shared) -> String {
     let stats = shared.directory.stats();
-    let rows = [
-        ("cache_hits", &stats.hits),
-        ("cache_negative_hits", &stats.negative_hits),
-        ("cache_stale_hits", &stats.stale_hits),
-        ("database_loads", &stats.loads),
-        ("database_failures", &stats.failures),
+    let hashing = shared.authenticator.verifier().stats();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let mut rows = vec![
+        ("uptime_seconds", shared.started.elapsed().as_secs()),
+        ("cache_hits", count(&stats.hits)),
+        ("cache_negative_hits", count(&stats.negative_hits)),
+        ("cache_stale_hits", count(&stats.stale_hits)),
+        ("database_loads", count(&stats.loads)),
+        ("database_failures", count(&stats.failures)),
+        ("password_hashes", hashing.hashes),
+        ("password_hashes_waiting", hashing.waiting),
+        ("password_hashes_dropped", hashing.dropped),
+        ("password_hashes_overloaded", hashing.overloaded),
     ];
-    let mut text = format!("uptime_seconds {}\n", shared.started.elapsed().as_secs());
-    for (name, counter) in rows {
-        text.push_str(&format!("{name} {}\n", counter.load(Ordering::Relaxed)));
+    if let Some(notes) = shared.authenticator.notes() {
+        rows.push(("passwords_upgraded", count(&notes.stats().upgraded)));
+        rows.push(("passwords_to_upgrade", count(&notes.stats().would_upgrade)));
+        rows.push(("app_password_uses_written", count(&notes.stats().uses)));
     }
-    text
+    rows.iter().map(|(name, number)| format!("{name} {number}\n")).collect()
 }
 
 /// What all services of this daemon count, as many lines as fit into a reply.

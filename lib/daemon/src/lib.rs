@@ -14,6 +14,7 @@ pub mod program;
 pub mod serve;
 mod shared;
 mod stream;
+mod throttle;
 
 pub use control::Limited;
 pub use listen::{Activation, Listener};

@@ -23,7 +23,10 @@ pub fn start(config: &Log, level: Option<&str>) {
     };
 }
 
-/// The line that every decided login leaves, whatever the protocol: fixed keys, the client's words escaped.
+/// The event that every decided login leaves, whatever the protocol, with these fields in this order: `protocol`,
+/// `service`, `login`, `client`, `result`, `reason`, `scheme`, `cache`, `micros`. What is not known is `-`. `service`,
+/// `login` and `client` are the client's words: the text form quotes and escapes them, so that none can pass for another
+/// field; packaging/fail2ban relies on that.
 pub fn login(
     protocol: &'static str,
     login: &mailsql_core::Login<'_>,
@@ -31,15 +34,28 @@ pub fn login(
     begun: std::time::Instant,
 ) {
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let client = login.client.map(|client| client.to_string()).unwrap_or_default();
-    let (user, service) = (login.user, login.service);
+    let client = login.client.map_or_else(|| "-".to_owned(), |client| client.to_canonical().to_string());
+    let (user, service) = (shown(login.user), shown(login.service));
     match decision {
         Ok(decision) => tracing::info!(
-            target: "login", protocol, login = user, service, client, result = decision.verdict.word(),
-            scheme = decision.scheme, cached = decision.cached, micros
+            target: "login", protocol, service, login = user, client, result = decision.verdict.word(),
+            reason = decision.reason, scheme = decision.scheme, cache = if decision.cached { "hit" } else { "miss" },
+            micros
         ),
         Err(trouble) => tracing::warn!(
-            target: "login", protocol, login = user, service, client, result = "unavailable", reason = trouble.reason(), micros
+            target: "login", protocol, service, login = user, client, result = "unavailable",
+            reason = trouble.reason(), scheme = "-", cache = "miss", micros
         ),
+    }
+}
+
+/// Longest text of a client in a log, in bytes; an address has at most 254.
+const SHOWN_MAX: usize = 256;
+
+/// A client's text, cut.
+fn shown(text: &str) -> &str {
+    match text {
+        "" => "-",
+        text => &text[..text.floor_char_boundary(SHOWN_MAX)],
     }
 }

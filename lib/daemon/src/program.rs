@@ -101,6 +101,7 @@ fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result
         drop(secrets);
         let (shutdown, finish) = Shutdown::new();
         let refresh = tokio::spawn(Arc::clone(&shared.directory).keep_domains_fresh());
+        let keeping = crate::throttle::Keeping::start(&shared, program.name).await;
         let mut running = tokio::task::JoinSet::new();
         if let Some(listener) = control {
             running.spawn(control::serve(listener, Arc::clone(&shared), shutdown.clone()));
@@ -119,6 +120,7 @@ fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result
             tracing::warn!("ended with requests still under way");
         }
         running.abort_all();
+        keeping.finish().await;
         outcome
     })
 }

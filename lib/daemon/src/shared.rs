@@ -1,11 +1,12 @@
 //! What all services of a process share: one database pool, one cache, one authenticator.
 
 use crate::control::Limited;
+use crate::throttle::throttle;
 use anyhow::{Context, Result};
 use mailsql_config::Config;
 use mailsql_core::authenticator::Settings;
 use mailsql_core::resolve::Rules;
-use mailsql_core::{Authenticator, CacheTimes, CachedDirectory, Verifier};
+use mailsql_core::{Authenticator, CacheTimes, CachedDirectory, Throttle, Upgrade, Verifier};
 use mailsql_password::{NewHash, Policy};
 use mailsql_store::Store;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -76,15 +77,28 @@ impl Shared {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut key = [0; 32];
         mailsql_password::os_random(&mut key);
+        let throttle = Arc::new(throttle(&config.throttle)?);
+        let upgrade = match config.passwords.upgrade {
+            mailsql_config::Upgrade::Off => Upgrade::Off,
+            mailsql_config::Upgrade::DryRun => Upgrade::DryRun,
+            mailsql_config::Upgrade::On => Upgrade::On,
+        };
+        let forgetting = Arc::downgrade(&directory);
+        let replaced = Box::new(move |address: &mailsql_core::Address| {
+            forgetting.upgrade().iter().for_each(|directory| directory.forget(address));
+        });
         let settings = Settings {
             new_hash: new_hash.clone(),
             default_domain: config.mail.default_domain.as_deref().map(Box::from),
             remember: (remember == Remember::Logins).then_some(cache.positive_ttl.0),
             entries: cache.entries,
             key,
+            throttle: Arc::clone(&throttle),
+            ledger: Some((Arc::<Store>::clone(&store), upgrade, replaced)),
         };
         let cached: Arc<CachedDirectory> = Arc::clone(&directory);
-        let authenticator = Arc::new(Authenticator::new(cached, Verifier::new(cores, policy), settings));
+        let verifier = Arc::new(Verifier::new(cores, policy, &new_hash));
+        let authenticator = Arc::new(Authenticator::new(cached, verifier, settings));
         let rules = Rules { delimiters: config.mail.recipient_delimiter.as_str().into() };
         Ok(Self {
             config,
@@ -94,7 +108,7 @@ impl Shared {
             rules,
             new_hash,
             started: std::time::Instant::now(),
-            limited: RwLock::default(),
+            limited: RwLock::new(vec![Arc::<Throttle>::clone(&throttle)]),
         })
     }
 
@@ -112,6 +126,17 @@ impl Shared {
         self.directory.forget_all();
         self.authenticator.forget_all();
         self.limited().iter().for_each(|service| service.forget());
+    }
+
+    /// As [`Self::open`] for a command that tries one login: nobody is refused for what others did, nothing is counted,
+    /// and nothing is written.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_to_try(mut config: Config, secrets: &Secrets) -> Result<Self> {
+        config.throttle.enabled = false;
+        config.passwords.upgrade = mailsql_config::Upgrade::Off;
+        Self::open(Arc::new(config), secrets, Remember::Nothing)
     }
 
     /// Lets a service answer `limits` on the control socket.

@@ -388,7 +388,7 @@ impl Store {
         rows.iter().map(grant).collect::<Result<_, Trouble>>().map_err(write_error)
     }
 
-    async fn write(
+    pub(crate) async fn write(
         &self,
         name: &str,
         given: &[(&str, Value)],

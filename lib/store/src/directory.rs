@@ -166,6 +166,7 @@ pub(crate) fn account(row: &Row) -> Result<Account, Trouble> {
         password_expires_at: row.int("password_expires_at")?,
         services: words(row, "services"),
         allow_nets: words(row, "allow_nets"),
+        has_app_passwords: row.int("app_passwords")?.is_some_and(|count| count != 0),
         maildir: filled(row, "maildir"),
         home: filled(row, "home"),
         uid: small("uid")?,

@@ -15,6 +15,8 @@ mod check;
 #[cfg(feature = "daemon")]
 mod directory;
 #[cfg(feature = "daemon")]
+mod ledger;
+#[cfg(feature = "daemon")]
 pub mod mysql;
 #[cfg(feature = "daemon")]
 pub mod query;
@@ -25,11 +27,15 @@ pub mod schema;
 #[cfg(feature = "daemon")]
 pub mod sqlite;
 #[cfg(feature = "daemon")]
+pub mod state;
+#[cfg(feature = "daemon")]
 mod store;
 
 #[cfg(feature = "daemon")]
 pub use admin::{AliasRow, DomainRow, Done, GrantRow, WriteError};
 #[cfg(feature = "daemon")]
 pub use check::Finding;
+#[cfg(feature = "daemon")]
+pub use state::{State, StateError};
 #[cfg(feature = "daemon")]
 pub use store::{OpenError, Store};

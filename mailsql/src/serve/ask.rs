@@ -129,9 +129,10 @@ async fn answer(request: &Request<'_>, shared: &Shared, peer: Peer, public: Opti
             mailsql_daemon::log::login("ask", &login, &decision, begun);
             verdict(decision.map(|decision| decision.verdict), shared)
         }
-        Request::Account { user, service, .. } => {
+        Request::Account { user, service, rip } => {
             let (user, service) = (String::from_utf8_lossy(user), String::from_utf8_lossy(service));
-            verdict(shared.authenticator.account(&user, &service).await, shared)
+            let client = std::str::from_utf8(rip).ok().and_then(|text| text.parse().ok());
+            verdict(shared.authenticator.account_from(&user, &service, client).await, shared)
         }
         Request::Passwd { user, old, new } => change_password(user, old, new, shared, peer).await,
         Request::User { name } => match find(name, shared, public).await {
@@ -227,15 +228,10 @@ async fn change_password(user: &[u8], old: Option<Secret<'_>>, new: Secret<'_>, 
         (None, Peer::Local { uid: 0, .. }) => {}
         (None, _) => return Reply::Refused { reason: b"only root may leave out the old password".to_vec() },
     }
-    // Hashing is work for a processor: not on the thread that serves sockets.
-    let (password, kind) = (Zeroizing::new(new.0.to_vec()), shared.new_hash.clone());
-    let hashing = tokio::task::spawn_blocking(move || {
-        mailsql_password::create(&password, &kind, &mut mailsql_password::os_random)
-    });
-    let hash = match hashing.await {
+    let hash = match shared.authenticator.verifier().create(new.0, &shared.new_hash).await {
         Ok(Ok(hash)) => hash,
         Ok(Err(refused)) => return Reply::Refused { reason: refused.to_string().into_bytes() },
-        Err(_) => return Reply::Unavailable { reason: b"hashing was broken off".to_vec() },
+        Err(trouble) => return unavailable(&trouble),
     };
     match shared.store.set_password(&address, &hash).await {
         Ok(()) => {
