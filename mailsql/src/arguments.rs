@@ -190,6 +190,8 @@ pub(crate) enum Service {
     Auth,
     /// Postfix lookup tables
     Maps,
+    /// Postfix access policy
+    Policy,
     /// Delivery to Maildir
     Lmtp,
 }

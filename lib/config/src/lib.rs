@@ -13,6 +13,7 @@ mod log;
 mod mail;
 mod maps;
 mod passwords;
+pub mod policy;
 mod services;
 mod throttle;
 mod value;
@@ -26,6 +27,7 @@ pub use log::{Log, LogFormat};
 pub use mail::Mail;
 pub use maps::{CustomMap, Keys, Maps, NAMES as MAP_NAMES};
 pub use passwords::{Passwords, Upgrade};
+pub use policy::Policy;
 pub use services::{Ask, Control, Detail, Lmtp, Mode, Nss, OverQuota, Saslauthd, Serve, State};
 pub use throttle::Throttle;
 pub use value::{Bytes, Span};
@@ -62,6 +64,8 @@ pub struct Config {
     pub saslauthd: Option<Saslauthd>,
     /// Postfix lookup tables.
     pub maps: Option<Maps>,
+    /// Decisions for Postfix.
+    pub policy: Option<Policy>,
     /// Delivery to Maildir.
     pub lmtp: Option<Lmtp>,
     /// Dovecot's auth protocols.

@@ -83,6 +83,11 @@ impl State {
         (State::Vrfy, b"VRFY"),
         (State::Etrn, b"ETRN"),
     ];
+
+    /// The state of a `protocol_state` value; `None` for a word we do not know.
+    pub fn decode(word: &[u8]) -> Option<State> {
+        State::WORDS.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
+    }
 }
 
 /// Accessors for attributes that are plain text: empty when the attribute is empty or missing.
@@ -128,8 +133,7 @@ impl<'a> Request<'a> {
 
     /// `protocol_state`; `None` for a word we do not know.
     pub fn protocol_state(&self) -> Option<State> {
-        let word = self.find(b"protocol_state")?;
-        State::WORDS.iter().find(|(_, known)| *known == word).map(|(state, _)| *state)
+        self.find(b"protocol_state").and_then(State::decode)
     }
 
     /// `client_address`; `None` when it is no address.

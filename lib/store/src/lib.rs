@@ -13,11 +13,15 @@ mod admin;
 #[cfg(feature = "daemon")]
 mod check;
 #[cfg(feature = "daemon")]
+pub mod counters;
+#[cfg(feature = "daemon")]
 mod directory;
 #[cfg(feature = "daemon")]
 mod ledger;
 #[cfg(feature = "daemon")]
 pub mod mysql;
+#[cfg(feature = "daemon")]
+mod policy;
 #[cfg(feature = "daemon")]
 pub mod query;
 #[cfg(feature = "daemon")]
@@ -35,6 +39,8 @@ mod store;
 pub use admin::{AliasRow, DomainRow, Done, GrantRow, WriteError};
 #[cfg(feature = "daemon")]
 pub use check::Finding;
+#[cfg(feature = "daemon")]
+pub use policy::{AclRow, RateLimit};
 #[cfg(feature = "daemon")]
 pub use state::{State, StateError};
 #[cfg(feature = "daemon")]

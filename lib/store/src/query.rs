@@ -24,6 +24,7 @@ pub const PLACEHOLDERS: &[&str] = &[
     "expires_at",
     "quota_bytes",
     "quota_messages",
+    "rule",
 ];
 
 /// A statement, ready to be sent.

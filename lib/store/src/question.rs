@@ -12,6 +12,9 @@
 //! | `transport` | `:key` (address, domain, `.domain`, `*`) | `transport`; `source` |
 //! | `relay_domains` | nothing | every domain that is taken for another host: `domain` |
 //! | `relay_recipient` | `:key` (address or `@domain`) `:local :domain` | `recipient` |
+//! | `rate_limit` | `:rule`, `:address` (or `@domain`), `:domain` (as `@domain`) | `subject`, `amount`, `per_seconds`, `burst` |
+//! | `greylist` | `:address :local :domain` | `greylist`: 1 or 0, absent for the default |
+//! | `policy_acl` | nothing | `client`, `helo`, `login`, `sender`, `recipient`, `action` |
 //!
 //! `source` is the database's spelling of what was asked for. Where it is given, a row that a collation took for equal
 //! (accents, trailing spaces) is left out.
@@ -73,6 +76,21 @@ pub const QUESTIONS: &[Question] = &[
     Question { name: "transport", given: ADDRESS, needs: &["transport"], may: &["source"], list: false },
     Question { name: "relay_domains", given: &[], needs: &["domain"], may: &[], list: true },
     Question { name: "relay_recipient", given: ADDRESS, needs: &["recipient"], may: &[], list: false },
+    Question {
+        name: "rate_limit",
+        given: &["address", "domain", "rule"],
+        needs: &["subject", "amount"],
+        may: &["per_seconds", "burst"],
+        list: false,
+    },
+    Question { name: "greylist", given: ADDRESS, needs: &["greylist"], may: &[], list: false },
+    Question {
+        name: "policy_acl",
+        given: &[],
+        needs: &["action"],
+        may: &["id", "client", "helo", "login", "sender", "recipient"],
+        list: true,
+    },
     Question { name: "list_domains", given: &[], needs: &["domain"], may: &["enabled", "users"], list: true },
     Question { name: "list_users", given: &[], needs: &["password"], may: ACCOUNT, list: true },
     Question {

@@ -330,6 +330,8 @@ mod tests {
                 "relay_recipient",
                 "set_password",
                 "replace_password",
+                "rate_limit",
+                "greylist",
             ] {
                 let Some(query) = plan.find(name) else { continue };
                 let mut explain = database.prepare(&format!("EXPLAIN QUERY PLAN {}", query.sql)).unwrap();

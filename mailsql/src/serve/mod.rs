@@ -47,11 +47,17 @@ fn bind(config: &Config, activation: &mut Activation, wanted: impl Fn(Service) -
     if wanted(Service::Maps) {
         bound.extend(postfix_maps::bind(config, activation)?);
     }
+    if wanted(Service::Policy) {
+        bound.extend(policyd::bind(config, activation)?);
+    }
     if wanted(Service::Lmtp) {
         bound.extend(lmtpd::bind(config, activation)?);
     }
     if bound.is_empty() {
-        bail!("{}: names no service; add [saslauthd], [auth], [maps], [lmtp], [ask] or [nss]", config.path.display());
+        bail!(
+            "{}: names no service; add [saslauthd], [auth], [maps], [policy], [lmtp], [ask] or [nss]",
+            config.path.display()
+        );
     }
     Ok(bound)
 }
@@ -63,6 +69,7 @@ fn section(service: Service) -> &'static str {
         Service::Saslauthd => "saslauthd",
         Service::Auth => "auth",
         Service::Maps => "maps",
+        Service::Policy => "policy",
         Service::Lmtp => "lmtp",
     }
 }
@@ -74,6 +81,7 @@ fn present(service: Service, config: &Config) -> bool {
         Service::Saslauthd => config.saslauthd.is_some(),
         Service::Auth => config.auth.is_some(),
         Service::Maps => config.maps.is_some(),
+        Service::Policy => config.policy.is_some(),
         Service::Lmtp => config.lmtp.is_some(),
     }
 }

@@ -43,6 +43,10 @@ fn postfix(config: &Config, chroot: bool) -> Result<String, Outcome> {
         _ => "/run/saslauthd/mux".to_owned(),
     };
     let mux = if chroot { mux.strip_prefix(CHROOT).map_or(mux.clone(), str::to_owned) } else { mux };
+    let policy = match &config.policy {
+        Some(policy) => policy_lines(&endpoint(&policy.listen, chroot, "policy")?),
+        None => String::new(),
+    };
     let root = config.mail.root.display();
     let delimiter = &config.mail.recipient_delimiter;
     let chrooted = if chroot { "y" } else { "n" };
@@ -73,7 +77,7 @@ smtpd_tls_auth_only = yes
 smtpd_sender_login_maps = socketmap:{maps}:senders
 smtpd_sender_restrictions = reject_sender_login_mismatch
 smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination
-
+{policy}
 # ---- /etc/postfix/master.cf: port 587 ----
 submission inet n       -       {chrooted}       -       -       smtpd
   -o syslog_name=postfix/submission
@@ -93,6 +97,24 @@ smtps      inet n       -       {chrooted}       -       -       smtpd
 # Then: adduser postfix sasl && systemctl restart postfix
 "
     ))
+}
+
+/// Where Postfix asks the policy service: in a list of its own, before anything in it permits.
+fn policy_lines(policy: &str) -> String {
+    format!(
+        "
+# Policy, asked for each recipient and once more when the message is complete. It stands before
+# permit_sasl_authenticated: what permits ends the list, and a policy behind it would never see a submission. It stands
+# behind smtpd_relay_restrictions, which are a list of their own: whatever it answers, nobody can relay.
+# In master.cf no service may replace these two lists by its own (-o smtpd_recipient_restrictions=...).
+smtpd_recipient_restrictions =
+    check_policy_service {policy},
+    permit_sasl_authenticated, reject_unauth_destination
+smtpd_end_of_data_restrictions = check_policy_service {policy}
+# While the policy service cannot tell, Postfix answers 451 and the mail comes again. To let it in instead:
+#   check_policy_service {{ {policy}, default_action=DUNNO }}
+"
+    )
 }
 
 fn dovecot(config: &Config) -> String {
@@ -127,3 +149,21 @@ auth    required   pam_mailsql.so
 account required   pam_mailsql.so
 password required  pam_mailsql.so
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postfix_asks_the_policy_before_anything_permits() {
+        let text = "[database]\nurl = \"sqlite:/x\"\n";
+        let without = postfix(&Config::parse(text, Path::new("x")).unwrap(), false).unwrap();
+        assert!(!without.contains("check_policy_service"));
+        let config = Config::parse(&format!("{text}[policy]\nlisten = \"/run/p.sock\"\n"), Path::new("x")).unwrap();
+        let with = postfix(&config, false).unwrap();
+        let list = with.split_once("smtpd_recipient_restrictions =").unwrap().1;
+        let (asked, permits) = (list.find("check_policy_service unix:/run/p.sock,"), list.find("permit_"));
+        assert!(asked.unwrap() < permits.unwrap(), "{list}");
+        assert!(postfix(&config, true).is_err(), "no socket in the chroot");
+    }
+}
