@@ -11,7 +11,7 @@
 //! A check that cannot find out closes the connection (`on_trouble`): Postfix asks again on a new one and then does what
 //! its smtpd_policy_service_default_action says, 451 unless it was changed. No answer of ours can say that.
 //!
-//! What is counted is kept in memory and written to `[state] dir`/policyd.db twice a second ([`state`]).
+//! What is counted is kept in memory and written to `[state] dir`/policy.db twice a second ([`state`]).
 #![forbid(unsafe_code)]
 
 mod acl;

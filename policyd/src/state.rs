@@ -1,4 +1,4 @@
-//! Counters that outlive a restart: `[state] dir`/policyd.db.
+//! Counters that outlive a restart: `[state] dir`/policy.db, the same for policyd and `mailsql serve`.
 //!
 //! Requests change memory alone. A task writes what has changed every [`EVERY`], in one transaction, and once more when the last
 //! connection has ended: after a clean stop nothing is missing, after kill -9 at most what came within [`EVERY`] and one write.
@@ -51,7 +51,7 @@ pub(crate) type Checks = Arc<[Box<dyn Check>]>;
 
 /// Opens the file and gives the checks what is in it.
 pub(crate) async fn open(dir: &Path, checks: &Checks) -> Result<State> {
-    let path = dir.join("policyd.db");
+    let path = dir.join("policy.db");
     let begun = Instant::now();
     let counters = loop {
         let path = path.clone();

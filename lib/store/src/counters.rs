@@ -7,11 +7,14 @@
 
 use rusqlite::{Connection, OpenFlags, params};
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest wait for somebody who looks into the file by hand.
 const BUSY: Duration = Duration::from_secs(2);
+/// Mode of a new file.
+const MODE: u32 = 0o600;
 
 /// The file.
 #[derive(Debug)]
@@ -73,13 +76,16 @@ impl Counters {
             .write(true)
             .create(true)
             .truncate(false)
-            .open(path.with_extension("lock"))
+            .mode(MODE)
+            .open(path.with_extension("db.lock"))
             .map_err(opening)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(CountersError::InUse(path.to_owned())),
             Err(std::fs::TryLockError::Error(error)) => return Err(opening(error)),
         }
+        // SQLite would make the file with the process's umask; who writes to whom is nobody else's business.
+        File::options().write(true).create(true).truncate(false).mode(MODE).open(path).map_err(opening)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
             connection.busy_timeout(BUSY)?;
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn what_is_saved_is_there_after_it_is_opened_again() {
         let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("policyd.db");
+        let path = root.path().join("policy.db");
         let mut counters = Counters::open(&path).unwrap();
         counters.save(&[set("a", b"x\0", b"1"), set("a", b"y", b"2"), set("b", b"x\0", b"3")]).unwrap();
         let second = set("a", b"y", b"4");
@@ -178,9 +184,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_opened_is_named() {
         let root = tempfile::tempdir().unwrap();
-        let error = Counters::open(&root.path().join("absent/policyd.db")).unwrap_err();
-        assert!(error.to_string().contains("absent/policyd.db"), "{error}");
-        let path = root.path().join("policyd.db");
+        let error = Counters::open(&root.path().join("absent/policy.db")).unwrap_err();
+        assert!(error.to_string().contains("absent/policy.db"), "{error}");
+        let path = root.path().join("policy.db");
         std::fs::write(&path, "this is no database, and long enough for SQLite to see that it is none".repeat(20))
             .unwrap();
         assert!(matches!(Counters::open(&path), Err(CountersError::Sqlite(..))));
