@@ -37,6 +37,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Alias,
     },
+    /// Who may send as whom, beyond what mailboxes and aliases allow
+    Sender {
+        #[command(subcommand)]
+        verb: Sender,
+    },
     /// Run the services of the configuration in the foreground
     Serve(Serve),
     /// Test a login as a service would see it
@@ -70,6 +75,9 @@ pub(crate) struct Init {
     /// A file that holds the password of the account in URL
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// The schema of a database that is there: mailsql, postfixadmin, iredmail, ispmail; found out if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) schema: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -156,7 +164,8 @@ pub(crate) enum User {
 
 #[derive(Subcommand)]
 pub(crate) enum Alias {
-    /// Send mail for SOURCE (an address, or @domain for all that nothing else takes) to DESTINATION
+    /// Send mail for SOURCE (an address, or @domain for all that nothing else takes) to DESTINATION. From @domain to
+    /// @domain: the first becomes a second name of the other
     Add { source: String, destination: String },
     /// List all aliases
     List {
@@ -165,6 +174,22 @@ pub(crate) enum Alias {
     },
     /// Remove an alias
     Remove { source: String, destination: String },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Sender {
+    /// Let LOGIN send as SOURCE: an address, or @domain for all of a domain
+    Allow { login: String, source: String },
+    /// Forbid LOGIN to send as SOURCE, though it be its own mailbox or alias
+    Deny { login: String, source: String },
+    /// Take back what was said about LOGIN and SOURCE
+    Remove { login: String, source: String },
+    /// List what was said about LOGIN
+    List {
+        login: String,
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]

@@ -37,6 +37,7 @@ async fn dispatch(verb: Verb, config: &std::path::Path) -> Result<(), Outcome> {
         Verb::Domain { verb } => verb::domain::run(config, verb).await,
         Verb::User { verb } => verb::user::run(config, verb).await,
         Verb::Alias { verb } => verb::alias::run(config, verb).await,
+        Verb::Sender { verb } => verb::sender::run(config, verb).await,
         Verb::Check(check) => verb::check::run(config, check).await,
         Verb::Db { verb } => verb::db::run(config, verb).await,
         Verb::Cache { verb } => verb::cache::run(config, verb),

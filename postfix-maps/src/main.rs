@@ -8,13 +8,20 @@ use mailsql_daemon::{Remember, run};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Answer Postfix's lookups (socketmap_table(5)): domains, mailboxes, aliases, senders.
+/// Answer Postfix's lookups (socketmap_table(5), tcp_table(5)): domains, mailboxes, aliases, senders, transports,
+/// relay_domains, relay_recipients, local_recipients, and maps of your own.
 #[derive(Parser)]
 #[command(name = "postfix-maps", version)]
 struct Arguments {
     /// Configuration file
     #[arg(long, value_name = "FILE", env = "MAILSQL_CONFIG", default_value = DEFAULT_PATH)]
     config: PathBuf,
+    /// Serve the one client on standard input, for spawn(8)
+    #[arg(long)]
+    stdin: bool,
+    /// With --stdin: speak tcp_table(5) for this map instead of socketmap
+    #[arg(long, value_name = "MAP", requires = "stdin")]
+    tcp_table: Option<String>,
     /// Log every lookup
     #[arg(short = 'v', long)]
     verbose: bool,
@@ -29,7 +36,11 @@ fn main() -> ExitCode {
     config.maps.get_or_insert_default();
     let level = arguments.verbose.then(|| "debug".to_owned());
     let remember = Remember::Logins;
+    let (stdin, tcp_table) = (arguments.stdin, arguments.tcp_table);
     run(Program { name: "postfix-maps", config, remember, delivers: false, level }, |config, activation| {
+        if stdin {
+            return Ok(vec![postfix_maps::bind_stdin(config, tcp_table.as_deref())?]);
+        }
         Ok(postfix_maps::bind(config, activation)?.into_iter().collect())
     })
 }

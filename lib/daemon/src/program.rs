@@ -17,6 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long requests under way may take once the daemon is to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two tries to check the schema's statements, while the database cannot be asked.
+const CHECK_PAUSE: Duration = Duration::from_secs(30);
+
 /// The future of a service.
 pub type Serving = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
@@ -27,6 +30,11 @@ pub trait Bound: Send {
 
     /// Serves until shutdown.
     fn serve(self: Box<Self>, shared: Arc<Shared>, shutdown: Shutdown) -> Serving;
+
+    /// Whether the program ends when this service does, as one that has standard input for its only client.
+    fn is_all(&self) -> bool {
+        false
+    }
 }
 
 /// A program that is about to run.
@@ -96,19 +104,23 @@ fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result
         threads => threads,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let shared = Arc::new(Shared::open(config, &secrets, program.remember)?);
         drop(secrets);
         let (shutdown, finish) = Shutdown::new();
         let refresh = tokio::spawn(Arc::clone(&shared.directory).keep_domains_fresh());
         let keeping = crate::throttle::Keeping::start(&shared, program.name).await;
+        tokio::spawn(check_queries(Arc::clone(&shared.store)));
         let mut running = tokio::task::JoinSet::new();
         if let Some(listener) = control {
-            running.spawn(control::serve(listener, Arc::clone(&shared), shutdown.clone()));
+            let serving = control::serve(listener, Arc::clone(&shared), shutdown.clone());
+            running.spawn(async { serving.await.map(|()| false) });
         }
         for service in services {
             tracing::info!(service = service.name(), "serving");
-            running.spawn(service.serve(Arc::clone(&shared), shutdown.clone()));
+            let all = service.is_all();
+            let serving = service.serve(Arc::clone(&shared), shutdown.clone());
+            running.spawn(async move { serving.await.map(|()| all) });
         }
         drop(shutdown);
         // Whoever waits for us to be ready may ask at once: the listeners are bound and accepting.
@@ -122,11 +134,34 @@ fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result
         running.abort_all();
         keeping.finish().await;
         outcome
-    })
+    });
+    // A read of standard input cannot be broken off; it ends with the process.
+    runtime.shutdown_background();
+    outcome
 }
 
-/// Waits for the signal to end, or for a service that fails.
-async fn until_told(shared: &Shared, running: &mut tokio::task::JoinSet<Result<()>>) -> Result<()> {
+/// Tells the log what is wrong with the schema's statements, once the database can say.
+async fn check_queries(store: Arc<mailsql_store::Store>) {
+    loop {
+        match store.check().await {
+            Ok(findings) => {
+                for finding in findings {
+                    if finding.wrong {
+                        tracing::error!(query = %finding.query, "{}", finding.text);
+                    } else {
+                        tracing::warn!(query = %finding.query, "{}", finding.text);
+                    }
+                }
+                return;
+            }
+            Err(trouble) => tracing::debug!(reason = %trouble, "queries not checked yet"),
+        }
+        tokio::time::sleep(CHECK_PAUSE).await;
+    }
+}
+
+/// Waits for the signal to end, for a service that fails, or for one without which there is nothing to do.
+async fn until_told(shared: &Shared, running: &mut tokio::task::JoinSet<Result<bool>>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -139,7 +174,9 @@ async fn until_told(shared: &Shared, running: &mut tokio::task::JoinSet<Result<(
                 let _ = shared.directory.refresh_domains().await;
                 tracing::info!("caches dropped on SIGHUP");
             }
-            Some(ended) = running.join_next() => ended.context("a service broke off")??,
+            Some(ended) = running.join_next() => if ended.context("a service broke off")?? {
+                return Ok(());
+            },
         }
     }
 }

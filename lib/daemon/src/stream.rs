@@ -35,6 +35,30 @@ pub enum Peer {
 }
 
 impl Stream {
+    /// The connection that spawn(8) and inetd leave as standard input; `None` where that is no socket.
+    ///
+    /// # Errors
+    /// When it cannot be used on the runtime.
+    pub fn from_stdin() -> io::Result<Option<Self>> {
+        use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+        use std::os::fd::{AsFd, AsRawFd};
+        let own = io::stdin().as_fd().try_clone_to_owned()?;
+        let Ok(address) = getsockname::<SockaddrStorage>(own.as_raw_fd()) else { return Ok(None) };
+        Ok(match address.family() {
+            Some(AddressFamily::Unix) => {
+                let stream = std::os::unix::net::UnixStream::from(own);
+                stream.set_nonblocking(true)?;
+                Some(Self::Unix(UnixStream::from_std(stream)?))
+            }
+            Some(AddressFamily::Inet | AddressFamily::Inet6) => {
+                let stream = std::net::TcpStream::from(own);
+                stream.set_nonblocking(true)?;
+                Some(Self::Tcp(TcpStream::from_std(stream)?))
+            }
+            _ => None,
+        })
+    }
+
     /// Who is at the other end.
     #[must_use]
     pub fn peer(&self) -> Peer {

@@ -5,6 +5,7 @@ use crate::outcome::Outcome;
 use crate::print;
 use mailsql_config::{Config, Database, DatabaseUrl};
 use mailsql_store::Store;
+use mailsql_store::schema::Schema;
 use nix::unistd::Uid;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -20,7 +21,14 @@ pub(crate) async fn run(path: &Path, init: Init) -> Result<(), Outcome> {
     let password = database.password()?;
     let store = Store::open(&database, password.as_deref().map(String::as_str))?;
     store.create_file().await?;
-    if store.is_set_up().await? {
+    let schema = which(&store, init.schema.as_deref()).await?;
+    if let Some(schema) = schema.as_ref().filter(|schema| schema.name != "mailsql") {
+        print::line(&format!(
+            "{} is a database of {}: schema = \"{}\". It stays as it is, and is read only; `writes = true` in [database] \
+             allows password changes",
+            init.database, schema.title, schema.name
+        ))?;
+    } else if store.is_set_up().await? {
         print::line(&format!("{} has the document's tables already; they stay as they are", init.database))?;
         let missing = store.missing().await?;
         if !missing.is_empty() {
@@ -28,6 +36,9 @@ pub(crate) async fn run(path: &Path, init: Init) -> Result<(), Outcome> {
             print::line(&format!("not there yet: {list}; `mailsql db migrate` adds them when you want them"))?;
         }
     } else {
+        if !store.is_empty().await? {
+            print::line("the tables that are here belong to no schema that is known; ours go beside them")?;
+        }
         let done = store.create().await?;
         let list: Vec<&str> = done.iter().map(|step| step.provides.as_str()).collect();
         print::line(&format!("{}: made {}", init.database, list.join(", ")))?;
@@ -39,11 +50,33 @@ pub(crate) async fn run(path: &Path, init: Init) -> Result<(), Outcome> {
         Config::load(path)?;
         return print::line(&format!("{} is there already and stays as it is", path.display()));
     }
-    write_config(path, &init)?;
+    write_config(path, &init, schema.as_ref())?;
+    if schema.is_some_and(|schema| schema.name != "mailsql") {
+        return print::line(&format!("{} written. Next: mailsql db status, mailsql serve", path.display()));
+    }
     print::line(&format!(
         "{} written. Next: mailsql domain add NAME, mailsql user add ADDRESS, mailsql serve",
         path.display()
     ))
+}
+
+/// The schema of a database that is there already: the one that was named, or the one that it is recognised as.
+async fn which(store: &Store, named: Option<&str>) -> Result<Option<Schema>, Outcome> {
+    let mut found = store.recognise().await?;
+    if let Some(name) = named {
+        let schema = Schema::named(name).map_err(Outcome::usage)?;
+        let fits = found.iter().any(|known| known.name == name);
+        if !fits && name != "mailsql" {
+            return Err(Outcome::no(format!("the tables of {} are not there", schema.title)));
+        }
+        return Ok(Some(schema));
+    }
+    if found.len() > 1 {
+        let names: Vec<&str> = found.iter().map(|schema| schema.name.as_str()).collect();
+        let names = names.join(", ");
+        return Err(Outcome::usage(format!("the database has tables of {names}; choose one by --schema")));
+    }
+    Ok(found.pop())
 }
 
 /// The database's folder: 2770 mailsql:mailsql where there is such a user, since who reads in WAL mode writes beside it.
@@ -78,8 +111,8 @@ fn service_user() -> Option<(u32, u32)> {
     Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
-fn write_config(path: &Path, init: &Init) -> Result<(), Outcome> {
-    let text = starter(init)?;
+fn write_config(path: &Path, init: &Init, schema: Option<&Schema>) -> Result<(), Outcome> {
+    let text = starter(init, schema)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     }
@@ -91,7 +124,7 @@ fn write_config(path: &Path, init: &Init) -> Result<(), Outcome> {
     Ok(())
 }
 
-fn starter(init: &Init) -> Result<String, Outcome> {
+fn starter(init: &Init, schema: Option<&Schema>) -> Result<String, Outcome> {
     let mut text = String::from(
         "# mailsql: see mailsql.toml(5) for every key. A service runs when its section is here.\n\n[database]\n",
     );
@@ -107,6 +140,15 @@ fn starter(init: &Init) -> Result<String, Outcome> {
     if let Some(file) = &init.password_file {
         let _ = writeln!(text, "password_file = {}", quoted(&file.display().to_string()));
     }
+    let mail = schema.map(|schema| schema.mail.clone()).unwrap_or_default();
+    if let Some(schema) = schema.filter(|schema| schema.name != "mailsql") {
+        let _ = writeln!(text, "schema = {}", quoted(&schema.name));
+    }
+    let root = mail.root.unwrap_or_else(|| "/var/spool/vmail".to_owned());
+    let maildir = mail.maildir.unwrap_or_else(|| "{address}/".to_owned());
+    let (uid, gid) = (mail.uid.unwrap_or(5000), mail.gid.unwrap_or(5000));
+    let _ =
+        writeln!(text, "\n[mail]\nroot = {}\nmaildir = {}\nuid = {uid}\ngid = {gid}", quoted(&root), quoted(&maildir));
     text.push_str(STARTER);
     Ok(text)
 }
@@ -116,19 +158,14 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-const STARTER: &str = r#"
-[mail]
-root = "/var/spool/vmail"
-maildir = "{address}/"
-uid = 5000
-gid = 5000
-recipient_delimiter = "+"
+const STARTER: &str = r#"recipient_delimiter = "+"
 
 # Logins for libsasl2 (Postfix: smtpd_sasl_type = cyrus).
 [saslauthd]
 listen = "/run/saslauthd/mux"
 
-# Postfix lookup tables: domains, mailboxes, aliases, senders.
+# Postfix lookup tables: domains, mailboxes, aliases, senders, transports, relay_domains, relay_recipients,
+# local_recipients.
 [maps]
 listen = ["unix:/run/mailsql/maps.sock"]
 
@@ -146,14 +183,16 @@ mod tests {
 
     #[test]
     fn the_starter_configuration_is_one_that_we_read() {
-        let init = Init { database: "sqlite:/var/lib/mailsql/mail.db".parse().unwrap(), password_file: None };
-        let config = Config::parse(&starter(&init).unwrap(), Path::new("mailsql.toml")).unwrap();
+        let init =
+            Init { database: "sqlite:/var/lib/mailsql/mail.db".parse().unwrap(), password_file: None, schema: None };
+        let config = Config::parse(&starter(&init, None).unwrap(), Path::new("mailsql.toml")).unwrap();
         assert!(config.saslauthd.is_some() && config.maps.is_some() && config.lmtp.is_some() && config.ask.is_some());
     }
 
     #[test]
     fn a_password_never_gets_into_the_starter_configuration() {
-        let init = Init { database: "mysql://mail:mailpass@db1/mail".parse().unwrap(), password_file: None };
-        assert!(starter(&init).is_err());
+        let init =
+            Init { database: "mysql://mail:mailpass@db1/mail".parse().unwrap(), password_file: None, schema: None };
+        assert!(starter(&init, None).is_err());
     }
 }

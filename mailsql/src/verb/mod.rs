@@ -9,4 +9,5 @@ pub(crate) mod domain;
 pub(crate) mod init;
 pub(crate) mod limits;
 pub(crate) mod print_config;
+pub(crate) mod sender;
 pub(crate) mod user;
