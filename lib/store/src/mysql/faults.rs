@@ -220,6 +220,11 @@ fn reason(error: &Error, tls: Tls) -> String {
                         "{text}: the certificate is from an authority that is not trusted; name the right one with ca="
                     )
                 }
+                text if text.contains("CaUsedAsEndEntity") => {
+                    format!(
+                        "{text}: the server shows an authority's certificate as its own; have one made for the server"
+                    )
+                }
                 _ => text,
             }
         }
