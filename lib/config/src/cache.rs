@@ -1,6 +1,6 @@
 //! `[cache]`: how long answers are good.
 
-use crate::value::Span;
+use crate::value::{Bytes, Span};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub struct Cache {
     pub stale_ttl: Span,
     /// Entries of each kind at most.
     pub entries: usize,
+    /// Memory that all entries together take at most, about: half of it for accounts, a quarter for aliases.
+    pub bytes: Bytes,
 }
 
 impl Default for Cache {
@@ -25,6 +27,7 @@ impl Default for Cache {
             negative_ttl: Span(Duration::from_secs(10)),
             stale_ttl: Span(Duration::from_secs(3600)),
             entries: 100_000,
+            bytes: Bytes(64 << 20),
         }
     }
 }

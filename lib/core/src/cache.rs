@@ -8,17 +8,25 @@
 //! One load per key is under way at a time and all who ask meanwhile share its outcome ([`Flights`]). A load that was
 //! under way while its key was invalidated does not store what it brings.
 //!
+//! Memory is bounded in entries of each kind and in bytes of all together ([`table`]); accounts are kept in a packed form
+//! ([`keep`]).
+//!
 //! Domains are different: they are held as a complete copy, loaded at the start and refreshed in the background, and
 //! once loaded they are never in doubt. (smtpd remembers a resolver's failure for its whole life.)
+
+mod flights;
+mod keep;
+mod table;
+
+pub(crate) use flights::Flights;
+use table::Table;
 
 use crate::directory::{AliasDomain, Destinations, Grant};
 use crate::{Account, Address, AppPassword, Directory, Lookup, Unavailable, address};
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::OnceCell;
 
 /// How long trouble is remembered, and how long a stale answer serves before the database is tried again.
 pub const RETRY: Duration = Duration::from_secs(1);
@@ -36,6 +44,8 @@ pub struct CacheTimes {
     pub domains: Duration,
     /// Entries of each kind that are kept at most.
     pub entries: usize,
+    /// Bytes that entries of all kinds take at most: half of them for accounts, a quarter for aliases.
+    pub bytes: u64,
 }
 
 impl Default for CacheTimes {
@@ -46,6 +56,7 @@ impl Default for CacheTimes {
             stale: Duration::from_secs(3600),
             domains: Duration::from_secs(5),
             entries: 100_000,
+            bytes: 64 << 20,
         }
     }
 }
@@ -68,125 +79,6 @@ pub struct CacheStats {
 impl CacheStats {
     fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Loads under way, one a key.
-pub(crate) struct Flights<K, T>(Mutex<HashMap<K, Arc<OnceCell<T>>>>);
-
-impl<K: Hash + Eq + Clone, T: Clone> Flights<K, T> {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(HashMap::new()))
-    }
-
-    /// Runs `load` unless one for this key is under way, and gives its outcome to all who wait. `settle` sees the
-    /// outcome once, and only if the key was not forgotten meanwhile. If the caller that runs the load goes away,
-    /// another that waits runs its own.
-    pub(crate) async fn run<F: Future<Output = T>>(&self, key: &K, load: F, settle: impl FnOnce(&T)) -> T {
-        let flight = Arc::clone(self.lock().entry(key.clone()).or_default());
-        let outcome = flight
-            .get_or_init(|| async {
-                let outcome = load.await;
-                let mut flights = self.lock();
-                if flights.get(key).is_some_and(|current| Arc::ptr_eq(current, &flight)) {
-                    settle(&outcome);
-                    flights.remove(key);
-                }
-                outcome
-            })
-            .await;
-        outcome.clone()
-    }
-
-    /// Lets whatever is under way for this key end without being stored.
-    pub(crate) fn forget(&self, key: &K) {
-        self.lock().remove(key);
-    }
-
-    pub(crate) fn forget_all(&self) {
-        self.lock().clear();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, Arc<OnceCell<T>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Clone)]
-struct Entry<T> {
-    answer: Result<Option<T>, Unavailable>,
-    fresh_until: Instant,
-    stale_until: Instant,
-}
-
-struct Table<K, T> {
-    entries: quick_cache::sync::Cache<K, Entry<T>>,
-    flights: Flights<K, Entry<T>>,
-}
-
-impl<K: Hash + Eq + Clone, T: Clone> Table<K, T> {
-    fn new(times: &CacheTimes) -> Self {
-        Self { entries: quick_cache::sync::Cache::new(times.entries), flights: Flights::new() }
-    }
-
-    /// The answer from memory, or by `load` where that is not fresh.
-    async fn find<'a>(
-        &self,
-        key: &K,
-        now: Instant,
-        times: &CacheTimes,
-        stats: &CacheStats,
-        load: impl FnOnce() -> Lookup<'a, Option<T>>,
-    ) -> Result<Option<T>, Unavailable> {
-        let held = self.entries.get(key);
-        if let Some(entry) = &held
-            && entry.fresh_until > now
-        {
-            match &entry.answer {
-                Ok(Some(_)) if entry.stale_until - times.stale < entry.fresh_until => {
-                    CacheStats::count(&stats.stale_hits)
-                }
-                Ok(Some(_)) => CacheStats::count(&stats.hits),
-                Ok(None) => CacheStats::count(&stats.negative_hits),
-                Err(_) => CacheStats::count(&stats.failures),
-            }
-            return entry.answer.clone();
-        }
-        let loading = async {
-            CacheStats::count(&stats.loads);
-            match load().await {
-                Ok(answer) => {
-                    let fresh_until = now + if answer.is_some() { times.positive } else { times.negative };
-                    Entry { answer: Ok(answer), fresh_until, stale_until: fresh_until + times.stale }
-                }
-                Err(trouble) => match held {
-                    Some(old) if old.answer.is_ok() && old.stale_until > now => {
-                        CacheStats::count(&stats.stale_hits);
-                        Entry { fresh_until: now + RETRY, ..old }
-                    }
-                    _ => {
-                        CacheStats::count(&stats.failures);
-                        Entry { answer: Err(trouble), fresh_until: now + RETRY, stale_until: now + RETRY }
-                    }
-                },
-            }
-        };
-        self.flights.run(key, loading, |entry| self.entries.insert(key.clone(), entry.clone())).await.answer
-    }
-
-    fn forget(&self, key: &K) {
-        self.flights.forget(key);
-        self.entries.remove(key);
-    }
-
-    fn forget_all(&self) {
-        self.flights.forget_all();
-        self.entries.clear();
-    }
-
-    fn forget_where(&self, matches: impl Fn(&K) -> bool) {
-        self.flights.forget_all();
-        self.entries.retain(|key, _| !matches(key));
     }
 }
 
@@ -253,9 +145,9 @@ impl CachedDirectory {
         Self {
             inner,
             stats: CacheStats::default(),
-            accounts: Table::new(&times),
+            accounts: Table::with_share(&times, 2),
             app_passwords: Table::new(&times),
-            aliases: Table::new(&times),
+            aliases: Table::with_share(&times, 4),
             catch_alls: Table::new(&times),
             grants: Table::new(&times),
             transports: Table::new(&times),
@@ -272,6 +164,22 @@ impl CachedDirectory {
     #[must_use]
     pub fn stats(&self) -> &CacheStats {
         &self.stats
+    }
+
+    /// Entries of all kinds, and what they weigh in bytes.
+    #[must_use]
+    pub fn size(&self) -> (u64, u64) {
+        let tables = [
+            self.accounts.size(),
+            self.app_passwords.size(),
+            self.aliases.size(),
+            self.catch_alls.size(),
+            self.grants.size(),
+            self.transports.size(),
+            self.relay_recipients.size(),
+            self.custom.size(),
+        ];
+        tables.into_iter().fold((0, 0), |(entries, bytes), (more, heavier)| (entries + more, bytes + heavier))
     }
 
     /// How long answers are good here.
@@ -474,129 +382,4 @@ impl Directory for CachedDirectory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicUsize;
-
-    fn times() -> CacheTimes {
-        CacheTimes { stale: Duration::from_secs(100), ..CacheTimes::default() }
-    }
-
-    fn answer(value: Option<u32>) -> Lookup<'static, Option<u32>> {
-        Box::pin(async move { Ok(value) })
-    }
-
-    fn trouble() -> Lookup<'static, Option<u32>> {
-        Box::pin(async { Err(Unavailable::new("db1: refused")) })
-    }
-
-    struct Rig {
-        table: Table<u8, u32>,
-        times: CacheTimes,
-        stats: CacheStats,
-        start: Instant,
-    }
-
-    impl Rig {
-        fn new() -> Self {
-            Self { table: Table::new(&times()), times: times(), stats: CacheStats::default(), start: Instant::now() }
-        }
-
-        async fn ask(&self, at: u64, load: Lookup<'static, Option<u32>>) -> Result<Option<u32>, Unavailable> {
-            let now = self.start + Duration::from_secs(at);
-            self.table.find(&1, now, &self.times, &self.stats, || load).await
-        }
-    }
-
-    #[tokio::test]
-    async fn an_answer_serves_until_its_time_and_is_then_loaded_anew() {
-        let rig = Rig::new();
-        assert_eq!(rig.ask(0, answer(Some(1))).await, Ok(Some(1)));
-        assert_eq!(rig.ask(59, answer(Some(2))).await, Ok(Some(1)));
-        assert_eq!(rig.ask(60, answer(Some(2))).await, Ok(Some(2)));
-        assert_eq!(rig.ask(120, answer(None)).await, Ok(None));
-        assert_eq!(rig.ask(129, answer(Some(3))).await, Ok(None));
-        assert_eq!(rig.ask(130, answer(Some(3))).await, Ok(Some(3)));
-    }
-
-    #[tokio::test]
-    async fn an_old_answer_serves_while_the_database_is_away() {
-        let rig = Rig::new();
-        assert_eq!(rig.ask(0, answer(Some(1))).await, Ok(Some(1)));
-        assert_eq!(rig.ask(61, trouble()).await, Ok(Some(1)));
-        assert_eq!(rig.ask(159, trouble()).await, Ok(Some(1)));
-        assert!(rig.ask(161, trouble()).await.is_err());
-        assert_eq!(rig.ask(163, answer(Some(2))).await, Ok(Some(2)));
-    }
-
-    #[tokio::test]
-    async fn trouble_is_remembered_for_a_moment_only() {
-        let rig = Rig::new();
-        assert!(rig.ask(0, trouble()).await.is_err());
-        assert!(rig.ask(0, answer(Some(1))).await.is_err(), "a second client does not wait for the database again");
-        assert_eq!(rig.ask(1, answer(Some(1))).await, Ok(Some(1)));
-    }
-
-    #[tokio::test]
-    async fn many_who_ask_at_once_cost_one_load() {
-        let rig = Arc::new(Rig::new());
-        let loads = Arc::new(AtomicUsize::new(0));
-        let tasks: Vec<_> = (0..50)
-            .map(|_| {
-                let (rig, loads) = (Arc::clone(&rig), Arc::clone(&loads));
-                tokio::spawn(async move {
-                    let load = Box::pin(async move {
-                        loads.fetch_add(1, Ordering::Relaxed);
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                        Ok(Some(7))
-                    });
-                    rig.ask(0, load).await
-                })
-            })
-            .collect();
-        for task in tasks {
-            assert_eq!(task.await.unwrap(), Ok(Some(7)));
-        }
-        assert_eq!(loads.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn a_load_under_way_does_not_undo_an_invalidation() {
-        let rig = Arc::new(Rig::new());
-        let (started, go) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
-        let slow = {
-            let (rig, started, go) = (Arc::clone(&rig), Arc::clone(&started), Arc::clone(&go));
-            tokio::spawn(async move {
-                let load = Box::pin(async move {
-                    started.notify_one();
-                    go.notified().await;
-                    Ok(Some(1))
-                });
-                rig.ask(0, load).await
-            })
-        };
-        started.notified().await;
-        rig.table.forget(&1);
-        assert_eq!(rig.ask(0, answer(Some(2))).await, Ok(Some(2)));
-        go.notify_one();
-        assert_eq!(slow.await.unwrap(), Ok(Some(1)), "who asked before gets what was so then");
-        assert_eq!(rig.ask(0, answer(Some(3))).await, Ok(Some(2)));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_goes_away_does_not_take_the_others_answer_with_it() {
-        let rig = Arc::new(Rig::new());
-        let first = {
-            let rig = Arc::clone(&rig);
-            tokio::spawn(async move { rig.ask(0, Box::pin(std::future::pending())).await })
-        };
-        tokio::task::yield_now().await;
-        let second = {
-            let rig = Arc::clone(&rig);
-            tokio::spawn(async move { rig.ask(0, answer(Some(2))).await })
-        };
-        tokio::task::yield_now().await;
-        first.abort();
-        assert_eq!(second.await.unwrap(), Ok(Some(2)));
-    }
-}
+mod tests;

@@ -70,6 +70,7 @@ impl Shared {
             stale: cache.stale_ttl.0,
             domains: CacheTimes::default().domains.min(cache.positive_ttl.0),
             entries: cache.entries,
+            bytes: cache.bytes.0,
         };
         let inner: Arc<Store> = Arc::clone(&store);
         let directory = Arc::new(CachedDirectory::new(inner, times));
