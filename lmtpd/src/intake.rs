@@ -63,15 +63,27 @@ pub(crate) struct Intake {
 #[derive(Debug)]
 enum State {
     Memory,
-    Spool {
-        scan: Scan,
-        owner: usize,
-        pending: Pending,
-        offset: u64,
-        header_lines: u64,
-    },
+    Spool(Spooling),
     /// The rest is read and dropped.
     Lost(Outcome),
+}
+
+/// A spool that is being written.
+#[derive(Debug)]
+struct Spooling {
+    scan: Scan,
+    owner: usize,
+    pending: Pending,
+    /// Length of the owner's header, and its lines.
+    offset: u64,
+    header_lines: u64,
+}
+
+impl Spooling {
+    /// Bytes and line ends of the message so far.
+    fn body(&self) -> (u64, u64) {
+        (self.pending.size() - self.offset, self.pending.lines() - self.header_lines)
+    }
 }
 
 impl Intake {
@@ -89,14 +101,14 @@ impl Intake {
     pub(crate) async fn relieve(&mut self) {
         match self.state {
             State::Lost(_) => self.buffer.clear(),
-            State::Memory | State::Spool { .. } if self.buffer.len() >= MEMORY_MAX => self.spill().await,
-            State::Memory | State::Spool { .. } => {}
+            State::Memory | State::Spool(_) if self.buffer.len() >= MEMORY_MAX => self.spill().await,
+            State::Memory | State::Spool(_) => {}
         }
     }
 
     /// The message, now that its end came; or what every recipient will hear instead.
     pub(crate) async fn finish(mut self) -> (Arc<Transaction>, Result<Message, Outcome>) {
-        if matches!(self.state, State::Spool { .. }) {
+        if matches!(self.state, State::Spool(_)) {
             self.spill().await;
         }
         let message = match self.state {
@@ -110,12 +122,11 @@ impl Intake {
                 let (size, lines) = (bytes.len() as u64, count_lines(&bytes));
                 Ok(Message { scan, body: Body::Memory(bytes), size, lines })
             }
-            State::Spool { scan, owner, pending, offset, header_lines } => {
+            State::Spool(mut spooling) => {
                 let finished = self.site.work(move || {
-                    let mut pending = pending;
-                    pending.end_line()?;
-                    let (file, size, lines) =
-                        (pending.handle()?, pending.size() - offset, pending.lines() - header_lines);
+                    spooling.pending.end_line()?;
+                    let ((size, lines), file) = (spooling.body(), spooling.pending.handle()?);
+                    let Spooling { scan, owner, pending, offset, .. } = spooling;
                     let spool = Spool { owner, pending: Mutex::new(Some(pending)), file, offset };
                     Ok(Message { scan, body: Body::Spool(spool), size, lines })
                 });
@@ -131,13 +142,17 @@ impl Intake {
         let mut buffer = std::mem::take(&mut self.buffer);
         let (site, transaction) = (Arc::clone(&self.site), Arc::clone(&self.transaction));
         let written = self.site.work(move || {
-            let mut state = match state {
-                State::Memory => open(&site, &transaction, &mut buffer)?,
-                other => other,
+            let state = match state {
+                State::Memory => {
+                    let scan = Scan::take(&mut buffer);
+                    open(&site, &transaction, scan, None, &buffer)?
+                }
+                State::Spool(mut spooling) => match spooling.pending.append(&buffer) {
+                    Ok(()) => State::Spool(spooling),
+                    Err(trouble) => move_on(&site, &transaction, spooling, &buffer).map_err(|_| trouble)?,
+                },
+                lost @ State::Lost(_) => lost,
             };
-            if let State::Spool { pending, .. } = &mut state {
-                pending.append(&buffer)?;
-            }
             buffer.clear();
             Ok((state, buffer))
         });
@@ -148,23 +163,42 @@ impl Intake {
     }
 }
 
-/// Opens the file of the first recipient whose mailbox takes one.
-fn open(site: &Site, transaction: &Transaction, buffer: &mut Vec<u8>) -> Result<State, Trouble> {
-    let scan = Scan::take(buffer);
+/// Opens the file of the first recipient whose mailbox takes one, behind the one who had it before, and puts `buffer`
+/// into it, behind what the one before had of the message.
+fn open(
+    site: &Site,
+    transaction: &Transaction,
+    scan: Scan,
+    before: Option<&Spooling>,
+    buffer: &[u8],
+) -> Result<State, Trouble> {
     let mut first = None;
-    for (owner, target) in transaction.targets.iter().enumerate() {
+    let from = before.map_or(0, |before| before.owner + 1);
+    for owner in from..transaction.targets.len() {
         let header = transaction.header(site, owner, &scan);
-        let opened = deliver::folder(site, target).and_then(|dir| site.store.begin(&dir)).and_then(|mut pending| {
+        let begin = || -> Result<(Pending, u64, u64), Trouble> {
+            let mut pending = site.store.begin(&deliver::folder(site, &transaction.targets[owner])?)?;
             pending.append(&header)?;
-            Ok(pending)
-        });
-        match opened {
-            Ok(pending) => {
-                let (offset, header_lines) = (pending.size(), pending.lines());
-                return Ok(State::Spool { scan, owner, pending, offset, header_lines });
+            let (offset, header_lines) = (pending.size(), pending.lines());
+            if let Some(before) = before {
+                let (length, lines) = before.body();
+                pending.append_from(&before.pending.handle()?, before.offset, length, lines)?;
+            }
+            pending.append(buffer)?;
+            Ok((pending, offset, header_lines))
+        };
+        match begin() {
+            Ok((pending, offset, header_lines)) => {
+                return Ok(State::Spool(Spooling { scan, owner, pending, offset, header_lines }));
             }
             Err(trouble) => first = first.or(Some(trouble)),
         }
     }
     Err(first.unwrap_or_else(|| Trouble::broken(&site.store.root)))
+}
+
+/// The mailbox of the spool's owner is full or broken: the others must not suffer for it. What is written so far goes
+/// on in the file of one of them; the owner's own delivery will meet the trouble again, and tell of it.
+fn move_on(site: &Site, transaction: &Transaction, spooling: Spooling, buffer: &[u8]) -> Result<State, Trouble> {
+    open(site, transaction, spooling.scan.clone(), Some(&spooling), buffer)
 }

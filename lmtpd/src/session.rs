@@ -239,6 +239,14 @@ impl Dialogue {
 
     async fn deliver(&mut self, transaction: Arc<Transaction>, message: Arc<Message>) -> Result<(), Gone> {
         let targets = &transaction.targets;
+        if let [target] = &targets[..] {
+            // The common case needs no task of its own.
+            let site = Arc::clone(&self.site);
+            let (outcome, took) = site.deliver(Arc::clone(&transaction), Arc::clone(&message), 0).await;
+            log::delivered(&transaction, Some(&message), target, &outcome, took);
+            self.answer(&transaction, target, &outcome);
+            return Ok(());
+        }
         let mut running: VecDeque<Option<JoinHandle<(Outcome, Duration)>>> = VecDeque::new();
         let mut started = 0;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(targets.len());
