@@ -31,6 +31,8 @@ use tokio::time::Instant;
 
 /// Longest wait for CPID.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
+/// The same, once the daemon is to end: who connected in the last moment has sent it by then.
+const LAST_HANDSHAKE: Duration = Duration::from_secs(2);
 /// Longest wait for CONT. Postfix gives its mail client 300 s.
 const EXCHANGE_DEADLINE: Duration = Duration::from_secs(300);
 /// Longest silence of a client with nothing open. A closed connection may cost Postfix's next mail client a 454 where
@@ -111,7 +113,7 @@ pub(crate) async fn connection(mut stream: Stream, shared: Arc<Shared>, rules: A
     let mut lines = Lines::new();
     let mut output = Vec::new();
     rules.hello(&mut output);
-    let handshake = Instant::now() + HANDSHAKE_DEADLINE;
+    let mut handshake = Instant::now() + HANDSHAKE_DEADLINE;
     let mut this = Connection { shared, rules, minor: 0, pid: None, open: Vec::new(), deciding: JoinSet::new() };
     let (mut ending, mut ended) = (false, false);
     loop {
@@ -125,7 +127,13 @@ pub(crate) async fn connection(mut stream: Stream, shared: Arc<Shared>, rules: A
         if ended && this.deciding.is_empty() {
             return;
         }
-        if ending && !ended && !this.waits() && !stream.finish_reading() && this.deciding.is_empty() {
+        if ending
+            && !ended
+            && this.pid.is_some()
+            && !this.waits()
+            && !stream.finish_reading()
+            && this.deciding.is_empty()
+        {
             return;
         }
         let deadline = this.deadline(&lines, handshake);
@@ -149,7 +157,10 @@ pub(crate) async fn connection(mut stream: Stream, shared: Arc<Shared>, rules: A
                     return;
                 }
             }
-            () = shutdown.wait(), if !ending => ending = true,
+            () = shutdown.wait(), if !ending => {
+                ending = true;
+                handshake = handshake.min(Instant::now() + LAST_HANDSHAKE);
+            }
         }
     }
 }

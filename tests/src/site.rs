@@ -81,6 +81,9 @@ impl Site {
     /// # Errors
     /// When it is not built or does not start; the error holds the end of its log.
     pub fn start(&self, program: &str, socket: &str) -> Result<Daemon> {
-        Daemon::setup(program).arg("--config").arg(&self.config).ready_socket(self.run(socket)).start()
+        // As saslauthd, it goes into the background unless told otherwise.
+        let foreground: &[&str] = if program == "saslauthd-rs" { &["--foreground"] } else { &[] };
+        let daemon = Daemon::setup(program).arg("--config").arg(&self.config).args(foreground);
+        daemon.ready_socket(self.run(socket)).start()
     }
 }

@@ -58,11 +58,17 @@ pub(crate) struct Cleanup {
     inode: u64,
 }
 
-impl Drop for Cleanup {
-    fn drop(&mut self) {
+impl Cleanup {
+    fn remove(&self) {
         if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -169,7 +175,7 @@ pub fn group(name: &str) -> Result<Gid> {
 
 /// A listener on the runtime.
 pub(crate) enum Accepting {
-    Unix { listener: tokio::net::UnixListener, _cleanup: Option<Cleanup> },
+    Unix { listener: tokio::net::UnixListener, cleanup: Option<Cleanup> },
     Tcp(tokio::net::TcpListener),
 }
 
@@ -180,7 +186,7 @@ impl Listener {
             Kind::Unix(listener) => {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                Ok(Accepting::Unix { listener, _cleanup: self.cleanup })
+                Ok(Accepting::Unix { listener, cleanup: self.cleanup })
             }
             Kind::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -191,6 +197,13 @@ impl Listener {
 }
 
 impl Accepting {
+    /// Removes the path, if it is still ours: nobody new comes, who is there can still be accepted.
+    pub(crate) fn give_up(&self) {
+        if let Self::Unix { cleanup: Some(cleanup), .. } = self {
+            cleanup.remove();
+        }
+    }
+
     pub(crate) async fn accept(&self) -> std::io::Result<Stream> {
         match self {
             Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),

@@ -1,18 +1,42 @@
-//! Logs on standard error: one line an event, fixed keys, no secrets.
+//! Logs on standard error or to syslog: one line an event, fixed keys, no secrets.
 
+use crate::syslog::Syslog;
 use mailsql_config::{Log, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging. `$RUST_LOG` goes before the configuration; `level` from the command line before both.
+/// Where lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Standard error.
+    Stderr,
+    /// syslog, facility auth, under this name: for a daemon in the background.
+    Syslog(&'static str),
+}
+
+/// Starts logging on standard error. `$RUST_LOG` goes before the configuration; `level` from the command line before both.
 pub fn start(config: &Log, level: Option<&str>) {
+    start_on(Target::Stderr, config, level);
+}
+
+/// As [`start`], to any target.
+pub fn start_on(target: Target, config: &Log, level: Option<&str>) {
     let filter = match level {
         Some(level) => EnvFilter::try_new(level),
         None => EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&config.level)),
     };
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let builder = builder.with_ansi(std::io::stderr().is_terminal());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    if let Target::Syslog(name) = target {
+        // syslog has times and levels of its own, and filters such as fail2ban's expect the message first.
+        let builder = builder.with_writer(Syslog::new(name)).with_ansi(false);
+        let _ = match config.format {
+            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            LogFormat::Text => builder.without_time().with_level(false).with_target(false).try_init(),
+        };
+        return;
+    }
+    let builder = builder.with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // The journal and syslog put their own time before each line.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     // Failing means that a log was started before, as in tests; that one goes on.

@@ -1,7 +1,9 @@
 //! From `main` to the end of a daemon.
 
 use crate::control;
+use crate::detach::Detach;
 use crate::listen::Activation;
+use crate::log::Target;
 use crate::privileges::{Identity, drop_to};
 use crate::serve::Shutdown;
 use crate::shared::{Remember, Secrets, Shared};
@@ -15,7 +17,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long requests under way may take once the daemon is to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two tries to check the schema's statements, while the database cannot be asked.
 const CHECK_PAUSE: Duration = Duration::from_secs(30);
@@ -65,12 +67,22 @@ pub fn configuration(program: &str, path: &std::path::Path) -> Result<Config, Ex
     })
 }
 
-/// Runs a daemon: `bind` binds its services' listeners while it is still root.
-#[expect(clippy::print_stderr, reason = "the person who starts a daemon by hand looks at the terminal")]
+/// Runs a daemon in the foreground: `bind` binds its services' listeners while it is still root.
 pub fn run(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>) -> ExitCode {
-    crate::log::start(&program.config.log, program.level.as_deref());
+    run_detached(program, None, bind)
+}
+
+/// As [`run`], but goes into the background once its listeners are bound.
+#[expect(clippy::print_stderr, reason = "the person who starts a daemon by hand looks at the terminal")]
+pub fn run_detached(
+    program: Program,
+    detach: Option<Detach>,
+    bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>,
+) -> ExitCode {
     let name = program.name;
-    match start(program, bind) {
+    let target = if detach.is_some() { Target::Syslog(name) } else { Target::Stderr };
+    crate::log::start_on(target, &program.config.log, program.level.as_deref());
+    match start(program, detach.as_ref(), bind) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error:#}");
@@ -79,21 +91,37 @@ pub fn run(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Resu
     }
 }
 
-fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>) -> Result<()> {
-    let mut config = program.config;
-    config.database.read_pem()?;
-    let config = Arc::new(config);
+/// Shuts other processes out of our memory, and takes all the file descriptors that there are to have.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(crate) fn harden() -> Result<()> {
     // Neither a core dump nor another process of the same user may show what passes through here.
     nix::sys::prctl::set_dumpable(false).context("prctl(PR_SET_DUMPABLE)")?;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
+    Ok(())
+}
+
+fn start(
+    program: Program,
+    detach: Option<&Detach>,
+    bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>,
+) -> Result<()> {
+    let mut config = program.config;
+    config.database.read_pem()?;
+    let config = Arc::new(config);
+    harden()?;
     let secrets = Secrets::read(&config)?;
     let mut activation = Activation::from_environment();
     let services = bind(&config, &mut activation)?;
     let identity =
         if nix::unistd::Uid::effective().is_root() { Some(Identity::of(&config, program.delivers)?) } else { None };
+    // After this our number is another one, and before it there is no second thread.
+    let detached = detach.map(Detach::detach).transpose()?;
+    let _pid_file = detach.map(Detach::write_pid).transpose()?;
     let control = control::bind(program.name, &config, identity.as_ref());
     if let Some(identity) = &identity {
         drop_to(identity)?;
@@ -124,6 +152,9 @@ fn start(program: Program, bind: impl FnOnce(&Config, &mut Activation) -> Result
         }
         drop(shutdown);
         // Whoever waits for us to be ready may ask at once: the listeners are bound and accepting.
+        if let Some(detached) = detached {
+            detached.ready();
+        }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         let outcome = until_told(&shared, &mut running).await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

@@ -9,6 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Pause after an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a daemon that ends still accepts. Its sockets have been given up by then, so this is for clients that had
+/// them open already: those in the backlog, and those that looked a path up in the moment before another daemon took it.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// What a service gives its clients.
 #[derive(Clone, Copy, Debug)]
@@ -77,16 +80,24 @@ where
         let accepting = listener.start()?;
         let (slots, connection, mut shutdown) = (Arc::clone(&slots), Arc::clone(&connection), shutdown.clone());
         loops.spawn(async move {
+            let mut last_call = None;
             loop {
                 let accepted = tokio::select! {
                     biased;
-                    () = shutdown.wait() => break,
                     accepted = slot_and_client(&slots, &accepting) => accepted,
+                    () = shutdown.wait(), if last_call.is_none() => {
+                        accepting.give_up();
+                        last_call = Some(tokio::time::Instant::now() + LAST_CALL);
+                        continue;
+                    }
+                    () = until(last_call) => break,
                 };
                 match accepted {
                     Ok((slot, stream)) => {
                         let (connection, shutdown) = (Arc::clone(&connection), shutdown.clone());
                         tokio::spawn(async move {
+                            // Held here too: the end waits for every client, also of a service that does not ask for it.
+                            let _alive = shutdown.clone();
                             connection(stream, shutdown).await;
                             drop(slot);
                         });
@@ -101,6 +112,14 @@ where
     }
     while loops.join_next().await.is_some() {}
     Ok(())
+}
+
+/// The end of the last call; never before it has begun.
+async fn until(last_call: Option<tokio::time::Instant>) {
+    match last_call {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A slot first, then a client: a client beyond the cap stays in the backlog and is not accepted only to be ignored.
