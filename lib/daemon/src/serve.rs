@@ -84,13 +84,13 @@ where
             loop {
                 let accepted = tokio::select! {
                     biased;
-                    accepted = slot_and_client(&slots, &accepting) => accepted,
                     () = shutdown.wait(), if last_call.is_none() => {
                         accepting.give_up();
                         last_call = Some(tokio::time::Instant::now() + LAST_CALL);
                         continue;
                     }
                     () = until(last_call) => break,
+                    accepted = slot_and_client(&slots, &accepting) => accepted,
                 };
                 match accepted {
                     Ok((slot, stream)) => {

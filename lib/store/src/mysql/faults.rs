@@ -6,6 +6,7 @@
 //! | 1044 1142 1143 1227 1370 | our account may not | no | |
 //! | 1051 1054 1146 1305 | no such table, column, routine | no | |
 //! | 1064 1149 1210 1295 | the statement is wrong | no | |
+//! | 1267 1270 1271 | the column's character set cannot hold what it is compared with | no | |
 //! | 1047, ProxySQL 9001 | node not ready in its cluster; no backend | yes | serves nothing until it says otherwise |
 //! | 1290 1792 1836 | read-only | yes | a reader until it says otherwise |
 //! | 1205 1213 | lock wait, deadlock, failed certification in Galera | yes | |
@@ -67,13 +68,15 @@ pub enum Class {
     Conflict,
     /// Our account may not, no such table, wrong statement, row exists.
     Statement,
+    /// Characters that no row can hold.
+    Charset,
     /// Anything else.
     Other,
 }
 
 impl Class {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connect,
         Self::Crowded,
         Self::Timeout,
@@ -81,6 +84,7 @@ impl Class {
         Self::Cluster,
         Self::Conflict,
         Self::Statement,
+        Self::Charset,
         Self::Other,
     ];
 
@@ -95,6 +99,7 @@ impl Class {
             Self::Cluster => "cluster",
             Self::Conflict => "conflict",
             Self::Statement => "statement",
+            Self::Charset => "charset",
             Self::Other => "other",
         }
     }
@@ -181,6 +186,9 @@ impl Fault {
             1064 | 1149 | 1210 | 1295 => {
                 return Self::new(Class::Statement, Again::No, Effect::None, Trouble::Broken(text));
             }
+            1267 | 1270 | 1271 => {
+                return Self::new(Class::Charset, Again::No, Effect::None, Trouble::Broken(text));
+            }
             1047 | 9001 => (Class::Cluster, Again::Any, Effect::NotReady),
             1290 | 1792 | 1836 => (Class::Cluster, Again::Any, Effect::ReadOnly),
             1205 | 1213 => (Class::Conflict, Again::Any, Effect::None),
@@ -249,7 +257,7 @@ mod tests {
     fn every_error_has_its_meaning() {
         use Again::{Any, No, Reads};
         for (codes, again, effect) in [
-            (&[1062, 1586, 1044, 1142, 1143, 1227, 1370, 1051, 1054, 1146, 1305, 1064][..], No, Effect::None),
+            (&[1062, 1586, 1044, 1142, 1143, 1227, 1370, 1051, 1054, 1146, 1305, 1064, 1267][..], No, Effect::None),
             (&[1047, 9001], Any, Effect::NotReady),
             (&[1290, 1792, 1836], Any, Effect::ReadOnly),
             (&[1205, 1213, 1040, 1203, 1226, 1243, 1461, 1615], Any, Effect::None),

@@ -204,6 +204,8 @@ impl Cluster {
             let fresh = pinned.is_some_and(|pinned| pinned != at) && host.is_galera();
             match host.query(query, values, until, fresh).await {
                 Ok(rows) => return Ok(rows),
+                // A latin1 column cannot hold the name that is looked for: then no row is called so, for certain.
+                Err(fault) if fault.class == Class::Charset && !values.iter().all(is_ascii) => return Ok(Vec::new()),
                 Err(fault) => {
                     host.blame(&fault);
                     if fault.again == Again::No {
@@ -312,4 +314,9 @@ impl Cluster {
         let excuses: Vec<String> = self.hosts.iter().map(|host| host.excuse(write)).collect();
         Trouble::Away(if excuses.is_empty() { "no database server is named".into() } else { excuses.join("; ") })
     }
+}
+
+/// Whether every character set has the text.
+fn is_ascii(value: &Value) -> bool {
+    !matches!(value, Value::Text(text) if !text.is_ascii())
 }
