@@ -219,6 +219,8 @@ pub(crate) enum Service {
     Policy,
     /// Delivery to Maildir
     Lmtp,
+    /// Counts for Prometheus
+    Metrics,
 }
 
 #[derive(Args)]

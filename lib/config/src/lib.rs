@@ -12,6 +12,7 @@ mod listen;
 mod log;
 mod mail;
 mod maps;
+mod metrics;
 mod passwords;
 pub mod policy;
 mod services;
@@ -26,6 +27,7 @@ pub use listen::{Listen, ListenList, Permissions};
 pub use log::{Log, LogFormat};
 pub use mail::Mail;
 pub use maps::{CustomMap, Keys, Maps, NAMES as MAP_NAMES};
+pub use metrics::Metrics;
 pub use passwords::{Passwords, Upgrade};
 pub use policy::Policy;
 pub use services::{Ask, Control, Detail, Lmtp, Mode, Nss, OverQuota, Saslauthd, Serve, State};
@@ -74,6 +76,8 @@ pub struct Config {
     pub ask: Option<Ask>,
     /// The socket of the NSS module.
     pub nss: Option<Nss>,
+    /// Counts for Prometheus.
+    pub metrics: Option<Metrics>,
     /// Control sockets.
     #[serde(default)]
     pub control: Control,

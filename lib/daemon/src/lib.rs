@@ -11,6 +11,7 @@ mod ffi;
 pub mod listen;
 pub mod log;
 pub mod mailbox;
+pub mod metrics;
 pub mod privileges;
 pub mod program;
 pub mod serve;

@@ -59,6 +59,10 @@ fn bind(config: &Config, activation: &mut Activation, wanted: impl Fn(Service) -
             config.path.display()
         );
     }
+    // Alone it would have nothing to tell.
+    if wanted(Service::Metrics) {
+        bound.extend(mailsql_daemon::metrics::bind(config, activation)?);
+    }
     Ok(bound)
 }
 
@@ -71,6 +75,7 @@ fn section(service: Service) -> &'static str {
         Service::Maps => "maps",
         Service::Policy => "policy",
         Service::Lmtp => "lmtp",
+        Service::Metrics => "metrics",
     }
 }
 
@@ -83,5 +88,6 @@ fn present(service: Service, config: &Config) -> bool {
         Service::Maps => config.maps.is_some(),
         Service::Policy => config.policy.is_some(),
         Service::Lmtp => config.lmtp.is_some(),
+        Service::Metrics => config.metrics.is_some(),
     }
 }
