@@ -68,7 +68,8 @@ impl Shared {
             positive: cache.positive_ttl.0,
             negative: cache.negative_ttl.0,
             stale: cache.stale_ttl.0,
-            domains: CacheTimes::default().domains.min(cache.positive_ttl.0),
+            // Never so short that refreshing becomes all that is done.
+            domains: CacheTimes::default().domains.min(cache.positive_ttl.0).max(mailsql_core::cache::RETRY),
             entries: cache.entries,
             bytes: cache.bytes.0,
         };
