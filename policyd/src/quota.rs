@@ -4,6 +4,8 @@
 //! its true size. The recipient is followed through aliases to the mailboxes behind it ([`resolve::expand`]); addresses
 //! elsewhere have no quota here. Of several mailboxes, one or all must refuse (`many`); where mail also goes elsewhere, not all can.
 //!
+//! To the size, what a message grows by on its way is added: what is let through here must not be bounced at delivery.
+//!
 //! Whoever has no quota costs no look at the disk. What a mailbox holds is read from its `maildirsize` ([`crate::usage`]).
 
 use crate::answer::Answer;
@@ -18,6 +20,8 @@ use mailsql_daemon::{Shared, mailbox};
 use mailsql_proto::policy::State;
 use std::time::{Duration, SystemTime};
 
+/// What a message grows by on its way into the mailbox, in bytes: two Received lines, Return-Path, Delivered-To.
+const TRACE: u64 = 512;
 /// Longest wait for the disk.
 const DISK_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -79,7 +83,7 @@ impl Quota {
         for account in mailboxes {
             let refusal = if account.closed(now) || !account.receives {
                 Some(Refusal::Disabled)
-            } else if has_room(account, facts.size, shared).await? {
+            } else if has_room(account, grown(facts.size), shared).await? {
                 None
             } else {
                 Some(Refusal::Full)
@@ -92,6 +96,11 @@ impl Quota {
             Some(Refusal::Full) => Opinion::Act(self.full.with(&[])),
         })
     }
+}
+
+/// The size in the mailbox of a message whose size on the wire is known; one byte where it is not.
+fn grown(size: u64) -> u64 {
+    if size == 0 { 1 } else { size.saturating_add(TRACE) }
 }
 
 async fn has_room(account: &Account, size: u64, shared: &Shared) -> Result<bool, Unavailable> {

@@ -166,6 +166,7 @@ mod tests {
             (1000, 4, 1, false),
             (0, 0, u64::MAX, true),
             (899, 0, 0, false),
+            (900, 0, 1, false),
         ] {
             assert_eq!(usage.has_room(quota(bytes, messages), size), want, "{bytes} {messages} {size}");
         }

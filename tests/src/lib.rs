@@ -8,9 +8,11 @@
 #![forbid(unsafe_code)]
 
 mod load;
+mod policed;
 mod roles;
 mod site;
 
 pub use load::{Counts, Doors, Load};
+pub use policed::Policed;
 pub use roles::{Maps, Module, Sasl};
 pub use site::Site;
