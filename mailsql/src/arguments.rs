@@ -63,6 +63,16 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Limits,
     },
+    /// Why something is as it is
+    Explain {
+        #[command(subcommand)]
+        verb: Explain,
+    },
+    /// The stored passwords
+    Pw {
+        #[command(subcommand)]
+        verb: Pw,
+    },
     /// Walk through everything on a throw-away database
     Demo,
 }
@@ -159,6 +169,72 @@ pub(crate) enum User {
         /// Messages; 0 for no limit
         #[arg(long, default_value_t = 0)]
         messages: u64,
+    },
+    /// Passwords of single devices and programs
+    AppPassword {
+        #[command(subcommand)]
+        verb: AppPassword,
+    },
+}
+
+/// Passwords of single devices and programs, beside the account's own.
+#[derive(Subcommand)]
+pub(crate) enum AppPassword {
+    /// Make one and print it, once
+    Add {
+        address: String,
+        /// What it is for; a word of your choice
+        #[arg(long, default_value = "app")]
+        label: String,
+        /// Services that it is good for; all that the account may use when absent
+        #[arg(long, value_delimiter = ',', value_name = "SERVICES")]
+        service: Vec<String>,
+        /// Networks from which it is good, as address or address/bits; everywhere when absent
+        #[arg(long, value_delimiter = ',', value_name = "NETWORKS")]
+        network: Vec<String>,
+        /// How long it is good, such as 90d; for ever when absent
+        #[arg(long, value_name = "TIME")]
+        expires: Option<mailsql_config::Span>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// List those of an account
+    List {
+        address: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove one
+    Remove {
+        address: String,
+        /// Its label
+        #[arg(long, default_value = "app")]
+        label: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Explain {
+    /// A login: its row, flags, throttle, and what each protocol would answer
+    Login {
+        address: String,
+        /// The service that asks: smtp, imap, …
+        #[arg(long, default_value = "")]
+        service: String,
+        /// The client's address
+        #[arg(long, value_name = "IP")]
+        client: Option<IpAddr>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Pw {
+    /// Hashes by scheme, and how many a good login would replace
+    Report {
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -42,6 +42,8 @@ async fn dispatch(verb: Verb, config: &std::path::Path) -> Result<(), Outcome> {
         Verb::Db { verb } => verb::db::run(config, verb).await,
         Verb::Cache { verb } => verb::cache::run(config, verb),
         Verb::Limits { verb } => verb::limits::run(config, verb),
+        Verb::Explain { verb } => verb::explain::run(config, verb).await,
+        Verb::Pw { verb } => verb::pw::run(config, verb).await,
         Verb::Serve(_) | Verb::Demo | Verb::PrintConfig(_) => Ok(()),
     }
 }

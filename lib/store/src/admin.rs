@@ -70,6 +70,23 @@ pub struct GrantRow {
     pub allowed: bool,
 }
 
+/// An app password to be added.
+#[derive(Debug, Clone, Copy)]
+pub struct NewAppPassword<'a> {
+    /// What it is for.
+    pub label: &'a str,
+    /// Its hash.
+    pub hash: &'a str,
+    /// Services that it is good for; none for all.
+    pub services: &'a [String],
+    /// Networks from which it is good; none for everywhere.
+    pub allow_nets: &'a [String],
+    /// When it ends (seconds since 1970), if it does.
+    pub expires_at: Option<i64>,
+    /// Now (seconds since 1970).
+    pub created_at: i64,
+}
+
 impl Store {
     /// The schemas that this database is one of: their names, best first. Empty for a database without any.
     ///
@@ -275,6 +292,40 @@ impl Store {
             Err(WriteError::Missing(..)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Adds an app password with its hash; its label is new to the account.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn add_app_password(&self, address: &Address, new: &NewAppPassword<'_>) -> Result<(), WriteError> {
+        let list = |words: &[String]| match words {
+            [] => Value::Null,
+            words => words.join(",").as_str().into(),
+        };
+        let mut given = key(address).to_vec();
+        given.extend([
+            ("label", new.label.into()),
+            ("password", new.hash.into()),
+            ("services", list(new.services)),
+            ("allow_nets", list(new.allow_nets)),
+            ("expires_at", new.expires_at.into()),
+            ("created_at", Value::Int(new.created_at)),
+        ]);
+        let what = format!("app password \"{}\" of {address}", new.label);
+        match self.write("add_app_password", &given, &what, "").await {
+            Err(WriteError::Missing(..)) => Err(WriteError::Missing(address.to_string(), "")),
+            done => done,
+        }
+    }
+
+    /// Removes an app password by its label.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn remove_app_password(&self, address: &Address, label: &str) -> Result<(), WriteError> {
+        let what = format!("app password \"{label}\" of {address}");
+        self.write("remove_app_password", &with(address, ("label", label.into())), &what, "").await
     }
 
     /// Sets the moment from which the password must be changed (seconds since 1970), or none.

@@ -3,7 +3,10 @@
 use crate::Store;
 use crate::query::{Row, Trouble, Value};
 use crate::schema::custom_name;
-use mailsql_core::{Account, Address, AliasDomain, Destinations, Directory, Grant, Lookup, Quota, Unavailable};
+use mailsql_core::account::StoredPassword;
+use mailsql_core::{
+    Account, Address, AliasDomain, AppPassword, Destinations, Directory, Grant, Lookup, Quota, Unavailable,
+};
 use std::sync::Arc;
 
 impl Directory for Store {
@@ -29,6 +32,13 @@ impl Directory for Store {
         Box::pin(async move {
             let rows = self.ask("account", &key(address)).await?.unwrap_or_default();
             one_account(&rows, address)
+        })
+    }
+
+    fn app_passwords<'a>(&'a self, address: &'a Address) -> Lookup<'a, Arc<[AppPassword]>> {
+        Box::pin(async move {
+            let rows = self.ask("app_passwords", &key(address)).await?.unwrap_or_default();
+            Ok(rows.iter().map(app_password).collect::<Result<_, Trouble>>()?)
         })
     }
 
@@ -159,7 +169,7 @@ pub(crate) fn account(row: &Row) -> Result<Account, Trouble> {
     let small = |column| row.int(column).map(|number| number.and_then(|n| u32::try_from(n).ok()));
     Ok(Account {
         address,
-        password: row.text("password").map(|text| mailsql_core::account::StoredPassword(text.into())),
+        password: row.text("password").map(|text| StoredPassword(text.into())),
         enabled: row.int("enabled")?.is_none_or(|flag| flag != 0),
         receives: row.int("receives")?.is_none_or(|flag| flag != 0),
         expires_at: row.int("expires_at")?,
@@ -172,6 +182,21 @@ pub(crate) fn account(row: &Row) -> Result<Account, Trouble> {
         uid: small("uid")?,
         gid: small("gid")?,
         quota: Quota { bytes: positive("quota_bytes")?, messages: positive("quota_messages")? },
+    })
+}
+
+fn app_password(row: &Row) -> Result<AppPassword, Trouble> {
+    let text = |column: &str| row.text(column).unwrap_or_default().into_owned().into_boxed_str();
+    Ok(AppPassword {
+        id: row.int("id")?.ok_or_else(|| Trouble::Broken("an app password has no id".into()))?,
+        label: text("label"),
+        password: StoredPassword(text("password")),
+        services: words(row, "services"),
+        allow_nets: words(row, "allow_nets"),
+        expires_at: row.int("expires_at")?,
+        created_at: row.int("created_at")?,
+        last_used_at: row.int("last_used_at")?,
+        last_used_from: filled(row, "last_used_from"),
     })
 }
 

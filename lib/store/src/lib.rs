@@ -36,7 +36,7 @@ pub mod state;
 mod store;
 
 #[cfg(feature = "daemon")]
-pub use admin::{AliasRow, DomainRow, Done, GrantRow, WriteError};
+pub use admin::{AliasRow, DomainRow, Done, GrantRow, NewAppPassword, WriteError};
 #[cfg(feature = "daemon")]
 pub use check::Finding;
 #[cfg(feature = "daemon")]

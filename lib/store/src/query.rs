@@ -25,6 +25,13 @@ pub const PLACEHOLDERS: &[&str] = &[
     "quota_bytes",
     "quota_messages",
     "rule",
+    "label",
+    "services",
+    "allow_nets",
+    "created_at",
+    "used_at",
+    "used_from",
+    "id",
 ];
 
 /// A statement, ready to be sent.

@@ -6,6 +6,7 @@
 //! | `domain` | `:domain` | the same, for one |
 //! | `alias_domains` | nothing | every second name: `domain`, and `target`, the domain it stands for |
 //! | `account` | `:address :local :domain` | one: `password`, `address` (or `local` and `domain`); see [`ACCOUNT`] |
+//! | `app_passwords` | `:address :local :domain` | one each: `id`, `label`, `password`; see [`APP_PASSWORD`] |
 //! | `alias` | `:address :local :domain` | one a target, or a comma list: `destination`; `source` or `local`, `domain` |
 //! | `catch_all` | `:domain` | likewise |
 //! | `grants` | `:address` (or `@domain`) `:local :domain` | `login`, `allowed` (1 or 0, absent for 1); `source` |
@@ -36,7 +37,8 @@ pub struct Question {
 
 /// Columns of an account beyond its address and password: `enabled` (0 or 1), `receives` (0: mail is refused, logins go
 /// on), `expires_at` and `password_expires_at` (seconds since 1970), `services` and `allow_nets` (lists by commas; a
-/// service with `!` is the only one, or one of those, that is shut), `maildir` (below the mail root, or absolute),
+/// service with `!` is the only one, or one of those, that is shut), `app_passwords` (not 0: `app_passwords` has some),
+/// `maildir` (below the mail root, or absolute),
 /// `home`, `uid`, `gid`, `quota_bytes` and `quota_messages` (0 or less for none).
 pub const ACCOUNT: &[&str] = &[
     "address",
@@ -48,6 +50,7 @@ pub const ACCOUNT: &[&str] = &[
     "password_expires_at",
     "services",
     "allow_nets",
+    "app_passwords",
     "maildir",
     "home",
     "uid",
@@ -55,6 +58,11 @@ pub const ACCOUNT: &[&str] = &[
     "quota_bytes",
     "quota_messages",
 ];
+
+/// Columns of an app password beyond its number, label and password: `services`, `allow_nets` and `expires_at` as an
+/// account's; `created_at`, `last_used_at` (seconds since 1970), `last_used_from`.
+pub const APP_PASSWORD: &[&str] =
+    &["services", "allow_nets", "expires_at", "created_at", "last_used_at", "last_used_from"];
 
 const ADDRESS: &[&str] = &["address", "local", "domain", "key", "detail", "service", "client_ip"];
 
@@ -64,6 +72,13 @@ pub const QUESTIONS: &[Question] = &[
     Question { name: "domain", given: &["domain", "key"], needs: &["domain"], may: &[], list: false },
     Question { name: "alias_domains", given: &[], needs: &["domain", "target"], may: &[], list: true },
     Question { name: "account", given: ADDRESS, needs: &["password"], may: ACCOUNT, list: false },
+    Question {
+        name: "app_passwords",
+        given: ADDRESS,
+        needs: &["id", "label", "password"],
+        may: APP_PASSWORD,
+        list: false,
+    },
     Question {
         name: "alias",
         given: ADDRESS,

@@ -42,7 +42,7 @@ pub(crate) fn run(config: &Path, verb: Limits) -> Result<(), Outcome> {
 }
 
 /// What each daemon on this host answers. One that is dead is removed; one that cannot tell ends the command.
-fn ask_all(dir: &Path, action: LimitsAction, who: Option<&str>) -> Result<Vec<(String, String)>, Outcome> {
+pub(crate) fn ask_all(dir: &Path, action: LimitsAction, who: Option<&str>) -> Result<Vec<(String, String)>, Outcome> {
     let mut answers = Vec::new();
     for control in Control::find_all(dir)? {
         let request = Request::Limits { action, address: who.map(str::as_bytes) };

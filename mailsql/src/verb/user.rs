@@ -11,6 +11,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const COLUMNS: [&str; 6] = ["address", "enabled", "scheme", "quota_bytes", "quota_messages", "maildir"];
+/// What `show` tells beyond a line of `list`.
+const DETAILS: [&str; 6] =
+    ["expires_at", "password_expires_at", "services", "allow_nets", "password_is_weak", "app_passwords"];
 
 pub(crate) async fn run(config: &Path, verb: User) -> Result<(), Outcome> {
     match verb {
@@ -38,7 +41,9 @@ pub(crate) async fn run(config: &Path, verb: User) -> Result<(), Outcome> {
         User::Show { address: text, json } => {
             let site = Site::open(config)?;
             let account = find(&site, &address(&text)?).await?;
-            print::one(&COLUMNS, &row(&site, &account), json)
+            let names: Vec<&str> = COLUMNS.iter().chain(&DETAILS).copied().collect();
+            let values: Vec<Value> = row(&site, &account).into_iter().chain(details(&site, &account).await?).collect();
+            print::one(&names, &values, json)
         }
         User::Passwd { address: text, password_stdin, expire } => {
             let address = address(&text)?;
@@ -64,6 +69,7 @@ pub(crate) async fn run(config: &Path, verb: User) -> Result<(), Outcome> {
             let folder = site.config.mail.root.join(folder(&site, &account));
             print::line(&format!("{address} removed; its mail stays in {}", folder.display()))
         }
+        User::AppPassword { verb } => super::app_password::run(config, verb).await,
         User::Enable { address: text } => enable(config, &address(&text)?, true).await,
         User::Disable { address: text } => enable(config, &address(&text)?, false).await,
         User::Quota { address: text, bytes, messages } => {
@@ -84,7 +90,22 @@ async fn enable(config: &Path, address: &Address, enabled: bool) -> Result<(), O
     print::line(&format!("{address} {}", if enabled { "enabled" } else { "disabled" }))
 }
 
-async fn find(site: &Site, address: &Address) -> Result<Account, Outcome> {
+async fn details(site: &Site, account: &Account) -> Result<Vec<Value>, Outcome> {
+    let (_, kind) = mailsql_daemon::policy(&site.config).map_err(|error| Outcome::usage(format!("{error:#}")))?;
+    let weak = account.password.as_ref().is_some_and(|stored| mailsql_password::weaker_than(&stored.0, &kind));
+    let apps = site.store.app_passwords(&account.address.folded()).await?;
+    let list = |words: &Option<Vec<Box<str>>>| json!(words.as_ref().map(|words| words.join(",")));
+    Ok(vec![
+        json!(account.expires_at.map(print::moment)),
+        json!(account.password_expires_at.map(print::moment)),
+        list(&account.services),
+        list(&account.allow_nets),
+        json!(weak),
+        json!(apps.len()),
+    ])
+}
+
+pub(crate) async fn find(site: &Site, address: &Address) -> Result<Account, Outcome> {
     let found = site.store.account(&address.folded()).await?;
     found.map(|account| (*account).clone()).ok_or_else(|| Outcome::no(format!("{address} does not exist")))
 }
@@ -115,6 +136,6 @@ fn row(site: &Site, account: &Account) -> Vec<Value> {
     ]
 }
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
 }
