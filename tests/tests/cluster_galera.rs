@@ -28,8 +28,10 @@ struct Stand {
     rows: Vec<String>,
 }
 
-fn site(galera: &Galera, cache: &str) -> (Site, Vec<Daemon>) {
-    let url = galera.url().replace("mail@", &format!("mail:{}@", document::PASSWORD));
+const NO_MEMORY: &str = "positive_ttl = \"1ms\"\nnegative_ttl = \"1ms\"\nstale_ttl = \"1ms\"";
+
+fn site(url: &str, cache: &str) -> (Site, Vec<Daemon>) {
+    let url = url.replace("mail@", &format!("mail:{}@", document::PASSWORD));
     let sections = format!(
         "[cache]\n{cache}\n[saslauthd]\nlisten = \"{{run}}/mux\"\n[maps]\nlisten = {}\n",
         Site::listen("maps.sock")
@@ -89,8 +91,11 @@ fn each_node_of_three_may_fail_in_turn_and_a_lone_survivor_tells_nothing_new() {
     let mut galera = Galera::start_with_document(3).unwrap();
     galera.node(0).unwrap().sql("GRANT SELECT, INSERT, UPDATE, DELETE ON mail.* TO mail@localhost").unwrap();
     galera.wait_all_synced().unwrap();
-    let (cold_site, mut daemons) = site(&galera, "positive_ttl = \"1ms\"\nnegative_ttl = \"1ms\"\nstale_ttl = \"1ms\"");
-    let (warm_site, more) = site(&galera, "");
+    let (cold_site, mut daemons) = site(&galera.url(), NO_MEMORY);
+    let (warm_site, more) = site(&galera.url(), "");
+    daemons.extend(more);
+    // One that knows a single node: it must find out by itself that this serves again.
+    let (lone_site, more) = site(&galera.node(2).unwrap().url(), NO_MEMORY);
     daemons.extend(more);
     let (cold, warm) = (load(&cold_site, 8, 2), load(&warm_site, 4, 2));
     let mut stand = Stand { cold, warm, site: cold_site, daemons, rows: Vec::new() };
@@ -145,11 +150,24 @@ fn each_node_of_three_may_fail_in_turn_and_a_lone_survivor_tells_nothing_new() {
     std::thread::sleep(PATIENCE);
     let _ = (stand.cold.take(), stand.warm.take());
     std::thread::sleep(WATCH);
+    let lone = load(&lone_site, 1, 1);
     let (cold, warm) = (stand.cold.take(), stand.warm.take());
     stand.row("a lone survivor, no quorum", "cold", &cold);
     stand.row("a lone survivor, no quorum", "warm", &warm);
     assert_eq!(cold.right, 0, "a node without quorum was believed");
     assert!(cold.temporary > 0, "{cold:?}");
     assert_eq!(warm.temporary, 0, "{warm:?}");
+    std::thread::sleep(PATIENCE);
+    assert_eq!(lone.take().right, 0);
+
+    galera.node(2).unwrap().sql("SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'").unwrap();
+    galera.wait_synced(2).unwrap();
+    std::thread::sleep(PATIENCE);
+    let _ = (stand.cold.take(), stand.warm.take(), lone.take());
+    std::thread::sleep(WATCH / 2);
+    stand.expect("quorum by hand");
+    let counts = lone.take();
+    stand.row("quorum by hand", "lone", &counts);
+    assert!(counts.right > 0 && counts.temporary == 0, "{counts:?}");
     println!("\n{}", stand.rows.join("\n"));
 }

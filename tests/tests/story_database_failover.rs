@@ -212,3 +212,37 @@ fn a_change_goes_to_the_server_that_takes_changes_and_is_read_there() {
     assert_eq!(known.code, 0, "{}", known.text());
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_statement_that_nobody_waits_for_any_more_ends_in_the_server_too() {
+    let db = MariaDb::start_with_document().unwrap();
+    let url = format!("url = \"mysql://mail:mailpass@{}/mail\"\nconnection_max_age = \"500ms\"", db.host_port());
+    let site = Site::with_database(&url, &sections(NO_MEMORY)).unwrap();
+    let _maps = site.start("postfix-maps", "maps.sock").unwrap();
+    let find = || {
+        let mut map = mailsql_rig::client::socketmap::Socketmap::connect(site.run("maps.sock")).unwrap();
+        map.find("mailboxes", "info@hoge.com").unwrap()
+    };
+    assert_eq!(find(), "OK info@hoge.com/");
+    let connections = || -> Vec<u64> {
+        let rows = db.query("SELECT id FROM information_schema.processlist WHERE user = 'mail'").unwrap();
+        rows.iter().map(|row| row[0].parse().unwrap()).collect()
+    };
+    let old = connections();
+    std::thread::scope(|scope| {
+        let locked = scope.spawn(|| db.sql("LOCK TABLES mail.users WRITE; DO SLEEP(5)").unwrap());
+        std::thread::sleep(Duration::from_millis(800));
+        let begun = Instant::now();
+        assert!(find().starts_with("TEMP "), "nobody can tell while the table is locked");
+        assert!(begun.elapsed() < Duration::from_millis(2900), "{:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(1000));
+        let left = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'mail' AND command <> 'Sleep'";
+        assert_eq!(db.query(left).unwrap()[0][0], "0", "the server gave the statement up");
+        locked.join().unwrap();
+    });
+    wait_until("the table", Duration::from_secs(5), || find() == "OK info@hoge.com/").unwrap();
+    // Connections are replaced at their age.
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(find(), "OK info@hoge.com/");
+    assert!(connections().iter().all(|id| !old.contains(id)), "{old:?} {:?}", connections());
+}

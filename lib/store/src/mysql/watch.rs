@@ -1,9 +1,12 @@
-//! Looks at the servers in the background: at each of a cluster regularly, at any after a failure, and at one that is
-//! left alone as soon as its rest is over, so that no asker has to find out that it is back.
+//! Looks at the servers in the background: at each of a cluster regularly, at any after a failure or while it does not
+//! serve everything, and at one that is left alone as soon as its rest is over, so that no asker has to find out that it
+//! is back.
 //!
 //! The watch of a server keeps one connection of its own. It ends with the [`super::Mysql`] it belongs to.
 
 use super::Cluster;
+use super::health::Role;
+use super::host::Host;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -23,18 +26,15 @@ async fn watch(cluster: Weak<Cluster>, at: usize) {
     let mut kept = None;
     let mut first = true;
     loop {
-        let Some((look, pause, alone)) = cluster.upgrade().and_then(|cluster| pause(&cluster, at, first)) else {
+        let Some((look, pause)) = cluster.upgrade().and_then(|cluster| pause(&cluster, at, first)) else {
             return;
         };
         let told = tokio::time::timeout(pause, look.notified()).await.is_ok();
         let Some(cluster) = cluster.upgrade() else { return };
         let Some(host) = cluster.hosts.get(at) else { return };
         let now = Instant::now();
-        let shut = host.shut_until(now);
-        if shut.is_some_and(|until| until > now) || (alone && !told && shut.is_none()) {
-            continue;
-        }
-        if host.admit(now) {
+        let idle = !told && shut_or_limited(host, now).is_none() && cluster.hosts.len() == 1;
+        if !idle && host.admit(now) {
             // The outcome is what is thought of the host from now on.
             let _ = host.examine(&mut kept).await;
             first = false;
@@ -46,16 +46,25 @@ async fn watch(cluster: Weak<Cluster>, at: usize) {
     }
 }
 
-/// Who calls for a look, how long to wait for that, and whether the server stands alone.
-fn pause(cluster: &Cluster, at: usize, first: bool) -> Option<(Arc<tokio::sync::Notify>, Duration, bool)> {
+/// Who calls for a look, and how long to wait for that.
+fn pause(cluster: &Cluster, at: usize, first: bool) -> Option<(Arc<tokio::sync::Notify>, Duration)> {
     let host = cluster.hosts.get(at)?;
     let now = Instant::now();
-    let alone = cluster.hosts.len() == 1;
-    let pause = match host.shut_until(now) {
-        Some(until) => until.saturating_duration_since(now).max(Duration::from_millis(1)),
-        None if alone => ALONE,
+    let pause = match shut_or_limited(host, now) {
+        Some(Some(until)) => until.saturating_duration_since(now).max(Duration::from_millis(1)),
+        Some(None) => cluster.limits.health,
+        None if cluster.hosts.len() == 1 => ALONE,
         None if first => Duration::ZERO,
         None => cluster.limits.health,
     };
-    Some((Arc::clone(&host.look), pause, alone))
+    Some((Arc::clone(&host.look), pause))
+}
+
+/// Whether a server is left alone, and until when, or serves only some questions, or none.
+fn shut_or_limited(host: &Host, now: Instant) -> Option<Option<Instant>> {
+    match (host.shut_until(now), host.role()) {
+        (Some(until), _) => Some(Some(until)),
+        (None, Some(Role::Reader(_) | Role::Nothing(_))) => Some(None),
+        (None, Some(Role::Writer) | None) => None,
+    }
 }
