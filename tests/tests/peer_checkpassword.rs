@@ -62,6 +62,9 @@ impl Asked {
     }
 }
 
+/// What is sent, the environment, the exit status, and what is written.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], i32, &'a str);
+
 #[test]
 fn the_programs_own_answers() {
     let mut asked = Asked::start();
@@ -72,7 +75,7 @@ fn the_programs_own_answers() {
     let lookup = [("AUTHORIZED", "1")];
     let existence = [("AUTHORIZED", "1"), ("CREDENTIALS_LOOKUP", "1"), ("SCHEME", "")];
     let credentials = [("AUTHORIZED", "1"), ("CREDENTIALS_LOOKUP", "1"), ("SCHEME", "CRAM-MD5")];
-    let table: [(&str, &[(&str, &str)], i32, &str); 9] = [
+    let table: [Row<'_>; 9] = [
         ("a@b.c\\0apass\\0\\0", &[("SERVICE", "imap")], 0, &fields),
         ("A@B.C\\0apass\\0\\0", &[], 0, &fields),
         ("a@b.c\\0wrong\\0\\0", &[], 1, ""),
