@@ -321,6 +321,32 @@ pub(crate) struct PrintConfig {
     /// Sockets as seen from Postfix's chroot
     #[arg(long)]
     pub(crate) chroot: bool,
+    /// Whom Postfix asks for logins: cyrus is saslauthd-rs, dovecot is dovecot-auth
+    #[arg(long, value_name = "TYPE", default_value = "cyrus")]
+    pub(crate) sasl: Sasl,
+    /// The version of Dovecot
+    #[arg(long, value_name = "VERSION", default_value = "2.3")]
+    pub(crate) dovecot: DovecotVersion,
+}
+
+/// Postfix's `smtpd_sasl_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sasl {
+    /// libsasl2 and saslauthd
+    Cyrus,
+    /// Dovecot's auth protocol
+    Dovecot,
+}
+
+/// A generation of dovecot.conf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DovecotVersion {
+    /// Debian 12
+    #[value(name = "2.3")]
+    V2_3,
+    /// Debian 13
+    #[value(name = "2.4")]
+    V2_4,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a fixture that fails fails the test")]
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mailsql_rig::client::lmtp::Lmtp;
@@ -77,6 +79,15 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Bytes of memory that a process holds.
+fn resident(pid: i32) -> impl Fn() -> u64 {
+    move || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
 }
 
 fn logins(port: u16, user: &str, password: &str) -> [Reply; 2] {
@@ -346,15 +357,65 @@ fn doveadm_and_dovecot_lmtp_ask_our_userdb() {
     assert!(auth.daemon.process().unwrap().running());
 }
 
+/// Logins through Postfix and by clients of their own, about a hundred a second, while a newer daemon takes the socket
+/// over again and again.
+#[test]
+fn a_newer_daemon_takes_the_socket_over_without_a_lost_login() {
+    let auth = Auth::start("");
+    let postfix = Postfix::setup().dovecot_auth(&auth.site.run("auth")).start().unwrap();
+    let Auth { mut daemon, site, db: _db } = auth;
+    let (socket, port) = (site.run("auth"), postfix.smtp_port());
+    let (stop, failed, done) = (AtomicBool::new(false), Mutex::new(Vec::new()), AtomicU32::new(0));
+    // A connection for each login, as Exim; one for many, as an smtpd.
+    let direct = || -> anyhow::Result<bool> {
+        let mut stream = Stream::connect(&Endpoint::from(socket.clone()))?;
+        while stream.read_text()? != "DONE" {}
+        let request = format!("AUTH\t1\tPLAIN\tservice=smtp\tnologin\tresp={}\n", plain("a@b.c", "apass"));
+        stream.send(format!("VERSION\t1\t0\nCPID\t1\n{request}").as_bytes())?;
+        Ok(stream.read_text()? == "OK\t1\tuser=a@b.c")
+    };
+    let by_postfix = || -> anyhow::Result<bool> { Ok(Smtp::hello(port)?.auth_plain("a@b.c", "apass")?.code == 235) };
+    let logins = |login: &dyn Fn() -> anyhow::Result<bool>| {
+        while !stop.load(Ordering::Relaxed) {
+            match login() {
+                Ok(true) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                other => failed.lock().unwrap().push(format!("{other:?}")),
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| logins(&direct));
+            scope.spawn(|| logins(&by_postfix));
+        }
+        for _ in 0..6 {
+            let from = done.load(Ordering::Relaxed);
+            let went_on = || done.load(Ordering::Relaxed) > from + 40;
+            let outcome = wait_until("logins to go on", Duration::from_secs(30), went_on);
+            let newer = site.start("dovecot-auth", "auth").and_then(|newer| {
+                // The socket accepts in any case; the line says that it is the newer one's.
+                newer.wait_for_log("serving", Duration::from_secs(10))?;
+                Ok(newer)
+            });
+            if outcome.is_err() || newer.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            outcome.unwrap();
+            // The older one ends when the newer one serves.
+            daemon = newer.unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{} of {}: {failed:?}\n{}", failed.len(), done.into_inner(), postfix.log());
+    drop(daemon);
+}
+
 #[test]
 fn a_thousand_idle_connections_leave_room_for_logins() {
     let mut auth = Auth::start("");
-    let pid = auth.daemon.process().unwrap().pid();
-    let resident = || -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-    };
+    let resident = resident(auth.daemon.process().unwrap().pid());
     let login = |stream: &mut Stream, id: usize| {
         let request = format!("AUTH\t{id}\tPLAIN\tservice=smtp\tnologin\tresp={}\n", plain("a@b.c", "apass"));
         stream.send(request.as_bytes()).unwrap();
@@ -380,4 +441,70 @@ fn a_thousand_idle_connections_leave_room_for_logins() {
     let begun = Instant::now();
     (50..250).for_each(|id| login(&mut busy, id));
     mailsql_rig::progress(format!("dovecot-auth: 200 logins in {:?} beside them", begun.elapsed()));
+}
+
+/// A thousand idle connections and 200 logins a second for a minute.
+#[cfg(feature = "slow")]
+#[test]
+fn a_minute_of_logins_beside_a_thousand_idle_connections_fails_none_and_grows_nothing() {
+    let db = MariaDb::start_with_document().unwrap();
+    let (listen, userdb) = (Site::listen("auth"), Site::listen("master"));
+    let site = Site::on_document(&db, &format!("[auth]\nlisten = {listen}\nuserdb = {userdb}\n{DELAY}")).unwrap();
+    let mut daemon = site.start("dovecot-auth", "auth").unwrap();
+    let resident = resident(daemon.process().unwrap().pid());
+    let connect = || {
+        let mut stream = Stream::connect(&Endpoint::from(site.run("auth"))).unwrap();
+        shake(&mut stream);
+        stream
+    };
+    let mut busy: Vec<Stream> = (0..4).map(|_| connect()).collect();
+    let before = resident();
+    let idle: Vec<Stream> = (0..1000).map(|_| connect()).collect();
+    let begun = Instant::now();
+    let mut id = 0;
+    while begun.elapsed() < Duration::from_secs(60) {
+        id += 1;
+        for stream in &mut busy {
+            let request = format!("AUTH\t{id}\tPLAIN\tservice=smtp\tnologin\tresp={}\n", plain("a@b.c", "apass"));
+            stream.send(request.as_bytes()).unwrap();
+        }
+        for stream in &mut busy {
+            assert_eq!(stream.read_text().unwrap(), format!("OK\t{id}\tuser=a@b.c"));
+        }
+        std::thread::sleep((begun + Duration::from_millis(20 * id)).saturating_duration_since(Instant::now()));
+    }
+    let each = resident().saturating_sub(before) / 1000;
+    let rate = 4.0 * id as f64 / begun.elapsed().as_secs_f64();
+    mailsql_rig::progress(format!("dovecot-auth: {each} bytes an idle connection, {rate:.0} logins/s for a minute"));
+    assert!(each <= 16 * 1024, "{each} bytes a connection");
+    assert!(rate >= 190.0, "{rate} logins/s");
+    drop(idle);
+}
+
+/// Clients that stop in the middle, or never begin, are cut at the bounds; others are not.
+#[cfg(feature = "slow")]
+#[test]
+fn silent_and_slow_clients_are_cut_after_half_a_minute() {
+    let auth = Auth::start("");
+    let mut patient = auth.connect();
+    shake(&mut patient);
+    let begun = Instant::now();
+    let cut = |sent: &[u8]| {
+        let mut stream = auth.connect();
+        while stream.read_text().unwrap() != "DONE" {}
+        stream.send(sent).unwrap();
+        stream.set_read_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(stream.read_to_end().unwrap(), b"", "{}", sent.escape_ascii());
+        begun.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let sent: [&[u8]; 3] = [b"", b"VERSION\t1", b"VERSION\t1\t0\nCPID\t1\nAUTH\t1\tPLAIN\tserv"];
+        let waiting = sent.map(|sent| scope.spawn(move || cut(sent)));
+        for thread in waiting {
+            let after = thread.join().unwrap();
+            assert!((Duration::from_secs(25)..Duration::from_secs(40)).contains(&after), "{after:?}");
+        }
+    });
+    patient.send(format!("AUTH\t1\tPLAIN\tservice=smtp\tresp={}\n", plain("a@b.c", "apass")).as_bytes()).unwrap();
+    assert_eq!(patient.read_text().unwrap(), "OK\t1\tuser=a@b.c");
 }

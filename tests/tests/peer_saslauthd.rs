@@ -168,8 +168,9 @@ fn a_newer_daemon_takes_the_socket_over_without_a_lost_login() {
     });
     for _ in 0..5 {
         load.goes_on(20);
-        // The newer one is there before the older one is told to end.
+        // The newer one is there before the older one is told to end; the socket accepts in any case.
         let newer = site.start("saslauthd-rs", "mux").unwrap();
+        newer.wait_for_log("serving", Duration::from_secs(10)).unwrap();
         drop(daemon);
         daemon = newer;
     }

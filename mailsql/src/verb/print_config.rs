@@ -1,6 +1,8 @@
 //! `mailsql print-config`: what to put into a peer's configuration, with the sockets and paths of this one's.
 
-use crate::arguments::{Peer, PrintConfig};
+mod dovecot;
+
+use crate::arguments::{Peer, PrintConfig, Sasl};
 use crate::outcome::Outcome;
 use crate::print;
 use mailsql_config::{Config, Listen, ListenList};
@@ -12,8 +14,8 @@ const CHROOT: &str = "/var/spool/postfix";
 pub(crate) fn run(path: &Path, what: &PrintConfig) -> Result<(), Outcome> {
     let config = Config::load(path)?;
     let text = match what.peer {
-        Peer::Postfix => postfix(&config, what.chroot)?,
-        Peer::Dovecot => dovecot(&config),
+        Peer::Postfix => postfix(&config, what.chroot, what.sasl)?,
+        Peer::Dovecot => dovecot::config(&config, what.dovecot),
         Peer::Pam => PAM.to_owned(),
     };
     print::line(text.trim_end())
@@ -35,14 +37,37 @@ fn endpoint(listen: &ListenList, chroot: bool, section: &str) -> Result<String, 
     })
 }
 
-fn postfix(config: &Config, chroot: bool) -> Result<String, Outcome> {
-    let maps = endpoint(&config.maps.clone().unwrap_or_default().listen, chroot, "maps")?;
-    let lmtp = endpoint(&config.lmtp.clone().unwrap_or_default().listen, chroot, "lmtp")?;
+/// How smtpd asks for logins: the lines of main.cf, and what else is to be done.
+fn sasl(config: &Config, chroot: bool, sasl: Sasl) -> Result<(String, String), Outcome> {
+    if sasl == Sasl::Dovecot {
+        let socket = endpoint(&config.auth.clone().unwrap_or_default().listen, chroot, "auth")?;
+        // Every smtpd stands in its queue directory, so a path that begins without / is right in the chroot and outside.
+        let socket = socket.replacen("unix:/", if chroot { "" } else { "/" }, 1);
+        let main = format!(
+            "# Logins: smtpd asks dovecot-auth.\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {socket}\n\
+             # Start dovecot-auth before Postfix: without its socket smtpd refuses every session."
+        );
+        return Ok((main, String::new()));
+    }
     let mux = match config.saslauthd.clone().unwrap_or_default().listen.0.first() {
         Some(Listen::Unix(path, _)) => path.display().to_string(),
         _ => "/run/saslauthd/mux".to_owned(),
     };
     let mux = if chroot { mux.strip_prefix(CHROOT).map_or(mux.clone(), str::to_owned) } else { mux };
+    let main = "# Logins: libsasl2 asks saslauthd-rs.\nsmtpd_sasl_type = cyrus\nsmtpd_sasl_path = smtpd\n\
+                cyrus_sasl_config_path = /etc/postfix/sasl"
+        .to_owned();
+    let more = format!(
+        "\n# ---- /etc/postfix/sasl/smtpd.conf ----\n# pwcheck_method: saslauthd\n# saslauthd_path: {mux}\n\
+         # mech_list: PLAIN LOGIN\n#\n# Then: adduser postfix sasl && systemctl restart postfix\n"
+    );
+    Ok((main, more))
+}
+
+fn postfix(config: &Config, chroot: bool, flavour: Sasl) -> Result<String, Outcome> {
+    let maps = endpoint(&config.maps.clone().unwrap_or_default().listen, chroot, "maps")?;
+    let lmtp = endpoint(&config.lmtp.clone().unwrap_or_default().listen, chroot, "lmtp")?;
+    let (logins, more) = sasl(config, chroot, flavour)?;
     let policy = match &config.policy {
         Some(policy) => policy_lines(&endpoint(&policy.listen, chroot, "policy")?),
         None => String::new(),
@@ -64,11 +89,8 @@ lmtp_destination_recipient_limit = 50
 lmtp_send_xforward_command = yes
 recipient_delimiter = {delimiter}
 
-# Logins: libsasl2 asks saslauthd-rs.
+{logins}
 smtpd_sasl_auth_enable = yes
-smtpd_sasl_type = cyrus
-smtpd_sasl_path = smtpd
-cyrus_sasl_config_path = /etc/postfix/sasl
 smtpd_sasl_security_options = noanonymous
 smtpd_sasl_local_domain =
 smtpd_tls_auth_only = yes
@@ -88,14 +110,7 @@ smtps      inet n       -       {chrooted}       -       -       smtpd
   -o syslog_name=postfix/smtps
   -o smtpd_tls_wrappermode=yes
   -o smtpd_client_restrictions=permit_sasl_authenticated,reject
-
-# ---- /etc/postfix/sasl/smtpd.conf ----
-# pwcheck_method: saslauthd
-# saslauthd_path: {mux}
-# mech_list: PLAIN LOGIN
-#
-# Then: adduser postfix sasl && systemctl restart postfix
-"
+{more}"
     ))
 }
 
@@ -117,31 +132,6 @@ smtpd_end_of_data_restrictions = check_policy_service {policy}
     )
 }
 
-fn dovecot(config: &Config) -> String {
-    let root = config.mail.root.display();
-    let folder = config.mail.maildir.replace("{address}", "%u").replace("{local}", "%n").replace("{domain}", "%d");
-    let folder = folder.trim_end_matches('/');
-    let (uid, gid) = (config.mail.uid, config.mail.gid);
-    format!(
-        "\
-# ---- /etc/dovecot/dovecot.conf (Dovecot 2.3) ----
-# The PAM service of this name is what `mailsql print-config pam` prints. Dovecot takes all of PAM's trouble for a
-# wrong password, so while the database is down its clients are told that their password is wrong.
-mail_location = maildir:{root}/{folder}
-first_valid_uid = {uid}
-passdb {{
-  driver = pam
-  args = mailsql
-}}
-userdb {{
-  driver = static
-  # Without allow_all_users dovecot-lda and dovecot-lmtp would ask PAM whether a user exists, which it cannot tell.
-  args = uid={uid} gid={gid} home={root}/{folder} allow_all_users=yes
-}}
-"
-    )
-}
-
 const PAM: &str = "\
 # ---- /etc/pam.d/mailsql (and /etc/pam.d/smtp for saslauthd -a pam) ----
 # Asks `mailsql serve` by its socket; the program that uses PAM must be root or in group mailsql-auth.
@@ -157,13 +147,35 @@ mod tests {
     #[test]
     fn postfix_asks_the_policy_before_anything_permits() {
         let text = "[database]\nurl = \"sqlite:/x\"\n";
-        let without = postfix(&Config::parse(text, Path::new("x")).unwrap(), false).unwrap();
+        let without = postfix(&Config::parse(text, Path::new("x")).unwrap(), false, Sasl::Cyrus).unwrap();
         assert!(!without.contains("check_policy_service"));
         let config = Config::parse(&format!("{text}[policy]\nlisten = \"/run/p.sock\"\n"), Path::new("x")).unwrap();
-        let with = postfix(&config, false).unwrap();
+        let with = postfix(&config, false, Sasl::Cyrus).unwrap();
         let list = with.split_once("smtpd_recipient_restrictions =").unwrap().1;
         let (asked, permits) = (list.find("check_policy_service unix:/run/p.sock,"), list.find("permit_"));
         assert!(asked.unwrap() < permits.unwrap(), "{list}");
-        assert!(postfix(&config, true).is_err(), "no socket in the chroot");
+        assert!(postfix(&config, true, Sasl::Cyrus).is_err(), "no socket in the chroot");
+    }
+
+    #[test]
+    fn postfix_asks_who_it_is_told_to_ask_for_logins() {
+        let text = "[database]\nurl = \"sqlite:/x\"\n";
+        let below = "[maps]\nlisten = \"inet:127.0.0.1:1\"\n[lmtp]\nlisten = \"inet:127.0.0.1:2\"\n\
+                     [auth]\nlisten = \"/var/spool/postfix/private/mailsql\"\n";
+        let config = |sections: &str| Config::parse(&format!("{text}{sections}"), Path::new("x")).unwrap();
+        let cyrus = postfix(&config(""), false, Sasl::Cyrus).unwrap();
+        assert!(
+            cyrus.contains("smtpd_sasl_type = cyrus\n") && cyrus.contains("\n# saslauthd_path: /run/saslauthd/mux\n")
+        );
+        for (sections, chroot, path) in [
+            ("", false, "/run/mailsql/auth-client"),
+            (below, false, "/var/spool/postfix/private/mailsql"),
+            (below, true, "private/mailsql"),
+            ("[auth]\nlisten = \"127.0.0.1:12345\"\n", false, "inet:127.0.0.1:12345"),
+        ] {
+            let dovecot = postfix(&config(sections), chroot, Sasl::Dovecot).unwrap();
+            assert!(dovecot.contains(&format!("smtpd_sasl_type = dovecot\nsmtpd_sasl_path = {path}\n")), "{dovecot}");
+            assert!(!dovecot.contains("saslauthd"), "{dovecot}");
+        }
     }
 }
