@@ -5,7 +5,7 @@
 //! | 1062 1586 | the row exists | no | |
 //! | 1044 1142 1143 1227 1370 | our account may not | no | |
 //! | 1051 1054 1146 1305 | no such table, column, routine | no | |
-//! | 1064 1149 1210 1295 | the statement is wrong | no | |
+//! | 1052 1060 1064 1149 1210 1222 1295 | the statement is wrong | no | |
 //! | 1267 1270 1271 | the column's character set cannot hold what it is compared with | no | |
 //! | 1047, ProxySQL 9001 | node not ready in its cluster; no backend | yes | serves nothing until it says otherwise |
 //! | 1290 1792 1836 | read-only | yes | a reader until it says otherwise |
@@ -183,7 +183,7 @@ impl Fault {
             1051 | 1054 | 1146 | 1305 => {
                 return Self::new(Class::Statement, Again::No, Effect::None, Trouble::Schema(text));
             }
-            1064 | 1149 | 1210 | 1295 => {
+            1052 | 1060 | 1064 | 1149 | 1210 | 1222 | 1295 => {
                 return Self::new(Class::Statement, Again::No, Effect::None, Trouble::Broken(text));
             }
             1267 | 1270 | 1271 => {
