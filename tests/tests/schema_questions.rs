@@ -175,7 +175,7 @@ async fn ask_all(store: &Store, schema: &str, label: &str) {
     assert!(findings.is_empty(), "{label}: {findings:?}");
     let seen = store.recognise().await.unwrap();
     assert_eq!(seen.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), [schema], "{label}");
-    println!("{label}: {} answers", TABLE.len());
+    mailsql_rig::progress(format!("{label}: {} answers", TABLE.len()));
 }
 
 /// A database of its own on the server, with an account that reads it and one that writes it.
