@@ -112,8 +112,11 @@ fn ask(postfix: &Postfix, table: &str, keys: &BTreeSet<String>) -> HashMap<Strin
     found.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
+/// The whole key, the key without its detail and the detail, the domain.
+type Forms = (Vec<String>, Option<(Vec<String>, String)>, Option<String>);
+
 /// The key in the forms in which Postfix asks a `mysql:` table: quoted and unquoted, without detail, `@domain`.
-fn forms(key: &str) -> (Vec<String>, Option<(Vec<String>, String)>, Option<String>) {
+fn forms(key: &str) -> Forms {
     let both = |local: &str, domain: &str| {
         let mut forms = vec![format!("{local}@{domain}")];
         if let Some(inner) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
