@@ -7,11 +7,13 @@
 //! program and against the one it stands in for.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod load;
 mod policed;
 mod roles;
 mod site;
 
+pub use ask::{Ask, stats};
 pub use load::{Counts, Doors, Load};
 pub use policed::Policed;
 pub use roles::{Maps, Module, Sasl};

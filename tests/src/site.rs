@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use mailsql_rig::{Daemon, MariaDb, TempRoot, document};
+use mailsql_rig::{Daemon, MariaDb, Ran, TempRoot, document, program, run};
+use std::process::Command;
 
 /// The account our daemons change to; every Debian has it, and it owns nothing.
 const USER: (&str, &str) = ("nobody", "nogroup");
@@ -68,6 +69,31 @@ impl Site {
     #[must_use]
     pub fn run(&self, name: &str) -> PathBuf {
         self.root.join("run").join(name)
+    }
+
+    /// The folder of control sockets.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.root.join("control")
+    }
+
+    /// Runs the command on this configuration.
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn mailsql(&self, arguments: &[&str], input: &str) -> Result<Ran> {
+        let mut command = Command::new(program("mailsql")?);
+        command.arg("--config").arg(&self.config).args(arguments);
+        run(command, input.as_bytes())
+    }
+
+    /// Starts `mailsql serve` on this configuration and waits until `socket` accepts.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn serve(&self, socket: &str) -> Result<Daemon> {
+        let daemon = Daemon::setup("mailsql").arg("--config").arg(&self.config).arg("serve");
+        daemon.ready_socket(self.run(socket)).start()
     }
 
     /// A `listen` value for a socket in that folder that everybody may use.

@@ -11,15 +11,17 @@
 //! 6. the hash, on a pool of its own ([`crate::verifier`]), once for all who ask the same at the same time;
 //! 7. the account's state, after the password: nothing is told to somebody who does not know it.
 //!
-//! A name that does not exist goes the same way, with a dummy for its stored value, and so takes the same time.
+//! A name that does not exist goes the same way, with a dummy for its stored value, and so takes the same time. What still
+//! differs (one of the two is in the cache, say) is covered by [`REFUSAL_GRID`]: a refusal is given at a whole number of
+//! these after the question, never between.
 
 use crate::cache::Flights;
 use crate::ledger::{Ledger, Notes, Replaced};
 use crate::throttle::{Admission, Outcome};
-use crate::verifier::{Verified, is_quick};
-use crate::{Account, Address, Directory, Throttle, Unavailable, Upgrade, Verdict, Verifier};
+use crate::verifier::{Verified, is_quick, wipe_stack};
+use crate::{Account, Address, AppPassword, Directory, Throttle, Unavailable, Upgrade, Verdict, Verifier};
 use hmac::{Hmac, KeyInit, Mac};
-use mailsql_password::NewHash;
+use mailsql_password::{NewHash, Policy};
 use sha2::Sha256;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,6 +37,13 @@ pub const MAX_WAITING: usize = 4096;
 
 /// App passwords of one account in a scheme that takes time that are tried at most.
 pub const MAX_SLOW_APP_PASSWORDS: usize = 16;
+
+/// An unknown name and a wrong password are answered at multiples of this only. Several times what a lookup costs, and no
+/// wait for anybody who can type.
+pub const REFUSAL_GRID: Duration = Duration::from_millis(10);
+
+/// Words of stack that one digest uses at most.
+const DIGEST_STACK: usize = 512;
 
 /// One login, as a protocol carries it.
 #[derive(Clone, Copy)]
@@ -174,6 +183,15 @@ impl Authenticator {
     /// # Errors
     /// [`Unavailable`] when the database cannot tell or too many logins wait for a processor.
     pub async fn login(&self, login: &Login<'_>) -> Result<Decision, Unavailable> {
+        let begun = tokio::time::Instant::now();
+        let decision = self.decide(login).await?;
+        if matches!(decision.verdict, Verdict::Unknown | Verdict::Wrong) {
+            tokio::time::sleep_until(begun + on_grid(begun.elapsed())).await;
+        }
+        Ok(decision)
+    }
+
+    async fn decide(&self, login: &Login<'_>) -> Result<Decision, Unavailable> {
         let password = if login.password.len() > MAX_PASSWORD { &[] } else { login.password };
         let address = self.address(login.user);
         // All names that can be nobody's share one count.
@@ -344,15 +362,8 @@ impl Authenticator {
         password: &[u8],
     ) -> Result<Option<Found>, Unavailable> {
         let list = self.directory.app_passwords(&account.address.folded()).await?;
-        let policy = self.verifier.policy();
-        // People see ours in groups and type them so.
-        let bare: Zeroizing<Vec<u8>> =
-            Zeroizing::new(password.iter().copied().filter(|byte| !matches!(byte, b' ' | b'-')).collect());
-        let matches = |stored: &str| {
-            let matches = |password| mailsql_password::verify(password, stored, policy).unwrap_or(false);
-            matches(password) || (*bare != password && matches(&bare))
-        };
-        let mut found = list.iter().find(|app| is_quick(&app.password.0) && matches(&app.password.0));
+        let mut found = find_quick(&list, password, self.verifier.policy());
+        wipe_stack::<DIGEST_STACK>();
         if found.is_none() {
             // Only other programs' tables hold ones that take time.
             for app in list.iter().filter(|app| !is_quick(&app.password.0)).take(MAX_SLOW_APP_PASSWORDS) {
@@ -380,6 +391,13 @@ impl Authenticator {
 
 impl Proofs {
     fn mac(&self, name: &str, stored: &str, password: &[u8]) -> [u8; 32] {
+        let mac = self.compute(name, stored, password);
+        wipe_stack::<DIGEST_STACK>();
+        mac
+    }
+
+    #[inline(never)]
+    fn compute(&self, name: &str, stored: &str, password: &[u8]) -> [u8; 32] {
         #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("a key");
         for part in [name, stored] {
@@ -408,6 +426,24 @@ impl Proofs {
     pub(crate) fn insert(&self, address: &Address, stored: &str, password: &[u8]) {
         self.keep(address, self.mac(address.as_str(), stored, password));
     }
+}
+
+/// The next moment on the grid of refusals.
+fn on_grid(elapsed: Duration) -> Duration {
+    let passed = u32::try_from(elapsed.as_micros() / REFUSAL_GRID.as_micros()).unwrap_or(u32::MAX - 1);
+    REFUSAL_GRID.saturating_mul(passed + 1)
+}
+
+/// The app password that matches, among those that are told at once.
+#[inline(never)]
+fn find_quick<'a>(list: &'a [AppPassword], password: &[u8], policy: &Policy) -> Option<&'a AppPassword> {
+    // People see ours in groups and type them so.
+    let mut bare = Zeroizing::new(Vec::with_capacity(password.len()));
+    bare.extend(password.iter().filter(|byte| !matches!(byte, b' ' | b'-')));
+    list.iter().filter(|app| is_quick(&app.password.0)).find(|app| {
+        let matches = |password| mailsql_password::verify(password, &app.password.0, policy).unwrap_or(false);
+        matches(password) || (*bare != password && matches(&bare))
+    })
 }
 
 /// Counts a waiting client for as long as it waits, whatever ends the wait.

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Pieces of work that wait for a core at most. With sha512-crypt at its default cost this is about a second's work for
 /// a core; a client beyond it would have given up before its turn.
@@ -191,9 +191,11 @@ impl Pool {
             self.hashes.fetch_add(1, Ordering::Relaxed);
             // A fault in one value's computation must not cost the pool a thread; its client sees the answer broken off.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.compute(job)));
+            wipe_stack::<HASH_STACK>();
         }
     }
 
+    #[inline(never)]
     fn compute(&self, job: Job) {
         match job {
             Job::Verify { password, stored, answer } => {
@@ -224,6 +226,18 @@ impl Job {
             Self::Create { answer, .. } => answer.is_closed(),
         }
     }
+}
+
+/// Words of stack that hashing a password uses at most.
+const HASH_STACK: usize = 16 * 1024;
+
+/// Overwrites the stack below the caller's frame, `WORDS` of eight bytes deep: digests leave whole blocks of a password
+/// there. To be called from where the function that used it was called.
+#[inline(never)]
+pub(crate) fn wipe_stack<const WORDS: usize>() {
+    let mut words = [0_u64; WORDS];
+    words.zeroize();
+    std::hint::black_box(&words);
 }
 
 /// Whether a wrong password is told from this value in next to no time: locked ones, and those of one digest.

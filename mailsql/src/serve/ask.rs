@@ -13,7 +13,7 @@ use mailsql_store::WriteError;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Longest silence of a client.
 const IDLE: Duration = Duration::from_secs(30);
@@ -110,7 +110,7 @@ pub(super) async fn connection(
                 return;
             }
         }
-        buffer[..end].fill(0);
+        buffer[..end].zeroize();
         buffer.drain(..end);
         if !matches!(tokio::time::timeout(WRITE_DEADLINE, stream.write_all(&out)).await, Ok(Ok(()))) {
             return;

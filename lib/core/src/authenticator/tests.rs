@@ -356,3 +356,10 @@ async fn the_use_of_an_app_password_is_written_once_for_many_logins() {
     assert_eq!(desk.used.lock().unwrap().len(), 1);
     assert_eq!(authenticator.verifier().stats().hashes, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_given_on_a_grid() {
+    for (elapsed, expected) in [(0, 10_000), (1, 10_000), (9_999, 10_000), (10_000, 20_000), (123_456, 130_000)] {
+        assert_eq!(on_grid(Duration::from_micros(elapsed)), Duration::from_micros(expected));
+    }
+}
