@@ -1,5 +1,6 @@
 //! The areas, one file each.
 
+mod policy;
 mod saslauthd;
 mod socketmap;
 
@@ -20,4 +21,4 @@ pub(crate) struct Area {
 }
 
 /// All areas.
-pub(crate) const AREAS: [Area; 2] = [saslauthd::AREA, socketmap::AREA];
+pub(crate) const AREAS: [Area; 3] = [saslauthd::AREA, socketmap::AREA, policy::AREA];

@@ -3,6 +3,7 @@
 //! Which way to serve connections is fastest depends on the wire and on the number of clients, so a floor is started in
 //! each way, all are tried once for a moment, and the fastest serves the measurement. Each is this program once more.
 
+mod policy;
 mod saslauthd;
 mod socketmap;
 
@@ -21,6 +22,7 @@ const TRIES: usize = 2;
 pub(crate) enum Wire {
     Saslauthd,
     Socketmap,
+    Policy,
 }
 
 /// How connections are served.
@@ -63,7 +65,7 @@ impl Floors {
         let styles: &[Style] = match wire {
             Wire::Saslauthd => &[Style::Threads, Style::Pool, Style::Tokio],
             // Connections stay: a pool would serve no more of them than it has threads.
-            Wire::Socketmap => &[Style::Threads, Style::Tokio],
+            Wire::Socketmap | Wire::Policy => &[Style::Threads, Style::Tokio],
         };
         let root = TempRoot::new()?;
         let program = std::env::current_exe()?;
@@ -104,6 +106,7 @@ pub(crate) fn serve(wire: Wire, style: Style, socket: &Path) -> Result<()> {
     match wire {
         Wire::Saslauthd => saslauthd::serve(style, socket),
         Wire::Socketmap => socketmap::serve(style, socket),
+        Wire::Policy => policy::serve(style, socket),
     }
 }
 
@@ -139,6 +142,7 @@ mod tests {
         for (wire, request, answer) in [
             (Wire::Saslauthd, &b"\0\x01a\0\x01b\0\x04smtp\0\0"[..], &b"\0\x02OK"[..]),
             (Wire::Socketmap, &b"14:mailboxes a@b.c,"[..], socketmap::ANSWER),
+            (Wire::Policy, &b"request=smtpd_access_policy\n\n"[..], policy::ANSWER),
         ] {
             for style in [Style::Threads, Style::Pool, Style::Tokio] {
                 let socket = folder.join(format!("{wire:?}-{}", style.name()));
