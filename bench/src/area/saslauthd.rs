@@ -171,7 +171,7 @@ struct Ours {
 impl Ours {
     fn start(accounts: &Accounts, sections: &str, further: &[&str]) -> Result<Self> {
         let site = Site::on(accounts, &format!("{sections}{LISTEN}"))?;
-        let mut daemon = site.start("saslauthd-rs", &[&FLAGS, &["--foreground"], further].concat(), "mux")?;
+        let mut daemon = site.start("saslauthd-rs", &[&FLAGS[..], &["--foreground"], further].concat(), "mux")?;
         Ok(Self { session: daemon.process()?.pid(), site, _daemon: daemon })
     }
 
