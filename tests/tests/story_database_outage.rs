@@ -90,7 +90,11 @@ fn while_all_databases_are_down_the_known_are_served_and_the_others_told_to_try_
     let site = Site::with_database(&format!("url = \"{url}\""), &sections).unwrap();
     std::fs::create_dir(site.run("mail")).unwrap();
     std::os::unix::fs::chown(site.run("mail"), Some(65534), Some(65534)).unwrap();
-    let sasl = Daemon::setup("saslauthd-rs").arg("--config").arg(site.config()).arg("-c").ready_socket(site.run("mux"));
+    let sasl = Daemon::setup("saslauthd-rs")
+        .arg("--config")
+        .arg(site.config())
+        .args(["-c", "--foreground"])
+        .ready_socket(site.run("mux"));
     let serve = Daemon::setup("mailsql").arg("--config").arg(site.config()).args(["serve", "--only", "ask,maps,lmtp"]);
     let serve =
         ["ask.sock", "maps.sock", "lmtp.sock"].iter().fold(serve, |setup, name| setup.ready_socket(site.run(name)));
@@ -192,7 +196,7 @@ fn an_answer_under_way_while_its_key_is_forgotten_is_not_kept() {
     for forget in [false, true] {
         let (name, key) = if forget { ("forgotten", "forgotten@hoge.com") } else { ("kept", "kept@hoge.com") };
         db.sql(&format!("INSERT INTO mail.users (name, password, domain_id) VALUES ('{name}', 'x', 1)")).unwrap();
-        proxy.hold();
+        proxy.hold(name);
         let under_way = std::thread::scope(|scope| {
             let under_way = scope.spawn(|| find(key));
             proxy.wait_held().unwrap();

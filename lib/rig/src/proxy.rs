@@ -22,7 +22,8 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct State {
-    holding: Mutex<bool>,
+    /// The text whose answers are kept back.
+    holding: Mutex<Option<Vec<u8>>>,
     released: Condvar,
     held: AtomicU64,
     ended: AtomicBool,
@@ -60,10 +61,10 @@ impl Proxy {
         self.port
     }
 
-    /// Keeps back whatever the server says from now on.
-    pub fn hold(&self) {
+    /// Keeps back what the server says from now on if it holds `text`; a daemon asks other things in the background.
+    pub fn hold(&self, text: &str) {
         self.state.held.store(0, Ordering::Relaxed);
-        *self.state.holding.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.state.holding.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.as_bytes().to_vec());
     }
 
     /// Waits until the server has said something that is kept back.
@@ -76,7 +77,7 @@ impl Proxy {
 
     /// Lets everything through again.
     pub fn release(&self) {
-        *self.state.holding.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.state.holding.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.state.released.notify_all();
     }
 }
@@ -95,7 +96,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: Option<&State>) {
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         if let Some(state) = state {
             let mut holding = state.holding.lock().unwrap_or_else(PoisonError::into_inner);
-            while *holding {
+            while holding.as_ref().is_some_and(|text| holds(buffer.get(..length).unwrap_or_default(), text)) {
                 state.held.fetch_add(length as u64, Ordering::Relaxed);
                 holding = state.released.wait(holding).unwrap_or_else(PoisonError::into_inner);
             }
@@ -107,4 +108,8 @@ fn carry(mut from: TcpStream, mut to: TcpStream, state: Option<&State>) {
     // Either side may be gone already.
     let _ = to.shutdown(Shutdown::Write);
     let _ = from.shutdown(Shutdown::Read);
+}
+
+fn holds(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len().max(1)).any(|window| window == text)
 }
