@@ -5,6 +5,8 @@ use clap::Parser;
 use mailsql_config::DEFAULT_PATH;
 use mailsql_daemon::program::{self, Program};
 use mailsql_daemon::{Remember, run};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,7 +36,10 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     config.maps.get_or_insert_default();
-    let level = arguments.verbose.then(|| "debug".to_owned());
+    let mut level = arguments.verbose.then(|| "debug".to_owned());
+    if arguments.stdin && is_errors_client() {
+        level = Some("off".to_owned());
+    }
     let remember = Remember::Logins;
     let (stdin, tcp_table) = (arguments.stdin, arguments.tcp_table);
     run(Program { name: "postfix-maps", config, remember, delivers: false, level }, |config, activation| {
@@ -43,4 +48,17 @@ fn main() -> ExitCode {
         }
         Ok(postfix_maps::bind(config, activation)?.into_iter().collect())
     })
+}
+
+/// Whether standard error leads to the client, as spawn(8) leaves it: a log line there would be part of an answer.
+/// Postfix logs the reasons of temporary answers itself.
+fn is_errors_client() -> bool {
+    let place = |fd: BorrowedFd<'_>| {
+        let meta = std::fs::File::from(fd.try_clone_to_owned()?).metadata()?;
+        std::io::Result::Ok((meta.dev(), meta.ino(), meta.file_type().is_socket()))
+    };
+    match (place(std::io::stdin().as_fd()), place(std::io::stderr().as_fd())) {
+        (Ok(input), Ok(errors)) => input == errors && input.2,
+        _ => false,
+    }
 }
