@@ -24,7 +24,7 @@ pub use cache::Cache;
 pub use database::{Database, DatabaseUrl, Endpoint, MysqlUrl, Pem, Tls};
 pub use error::Error;
 pub use listen::{Listen, ListenList, Permissions};
-pub use log::{Log, LogFormat};
+pub use log::{Log, LogFormat, LogTo};
 pub use mail::Mail;
 pub use maps::{CustomMap, Keys, Maps, NAMES as MAP_NAMES};
 pub use metrics::Metrics;

@@ -10,11 +10,13 @@ pub struct Log {
     pub level: String,
     /// The form of a line.
     pub format: LogFormat,
+    /// Where lines go. Under systemd, standard error is the journal.
+    pub to: LogTo,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self { level: "info".into(), format: LogFormat::Text, to: LogTo::Stderr }
     }
 }
 
@@ -26,4 +28,14 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogTo {
+    /// Standard error.
+    Stderr,
+    /// syslog, facility auth.
+    Syslog,
 }

@@ -8,7 +8,7 @@ use crate::privileges::{Identity, drop_to};
 use crate::serve::Shutdown;
 use crate::shared::{Remember, Secrets, Shared};
 use anyhow::{Context, Result};
-use mailsql_config::Config;
+use mailsql_config::{Config, LogTo};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -80,7 +80,8 @@ pub fn run_detached(
     bind: impl FnOnce(&Config, &mut Activation) -> Result<Vec<Box<dyn Bound>>>,
 ) -> ExitCode {
     let name = program.name;
-    let target = if detach.is_some() { Target::Syslog(name) } else { Target::Stderr };
+    let syslog = detach.is_some() || program.config.log.to == LogTo::Syslog;
+    let target = if syslog { Target::Syslog(name) } else { Target::Stderr };
     crate::log::start_on(target, &program.config.log, program.level.as_deref());
     match start(program, detach.as_ref(), bind) {
         Ok(()) => ExitCode::SUCCESS,
