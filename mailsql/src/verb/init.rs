@@ -112,32 +112,45 @@ fn service_user() -> Option<(u32, u32)> {
 }
 
 fn write_config(path: &Path, init: &Init, schema: Option<&Schema>) -> Result<(), Outcome> {
-    let text = starter(init, schema)?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let path = std::path::absolute(path)?;
+    if let Some(folder) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(path)?;
-    file.write_all(text.as_bytes())?;
+    // A password in the url goes into a file of its own, so that the configuration can be shown to others.
+    let password_file = match &init.database {
+        DatabaseUrl::Mysql(url) if init.password_file.is_none() => url.password.as_ref().map(|password| {
+            let file = path.with_file_name("db.password");
+            write_private(&file, format!("{}\n", password.as_str()).as_bytes()).map(|()| file)
+        }),
+        _ => None,
+    };
+    let password_file = password_file.transpose()?.or_else(|| init.password_file.clone());
+    write_private(&path, starter(&init.database, password_file.as_deref(), schema).as_bytes())
+}
+
+/// Makes a file for root and the service's group; one that is there already stays as it is.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Outcome> {
+    let there = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Outcome::no(format!("{} is there already; remove it first", path.display()))
+        }
+        _ => Outcome::temporary(format!("{}: {error}", path.display())),
+    };
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(path).map_err(there)?;
+    file.write_all(bytes)?;
     if let Some((_, gid)) = service_user() {
         std::os::unix::fs::chown(path, None, Some(gid))?;
     }
     Ok(())
 }
 
-fn starter(init: &Init, schema: Option<&Schema>) -> Result<String, Outcome> {
+/// The text of a first configuration; a url is shown without its password.
+fn starter(database: &DatabaseUrl, password_file: Option<&Path>, schema: Option<&Schema>) -> String {
     let mut text = String::from(
         "# mailsql: see mailsql.toml(5) for every key. A service runs when its section is here.\n\n[database]\n",
     );
-    let url = match &init.database {
-        DatabaseUrl::Mysql(url) if url.password.is_some() => {
-            return Err(Outcome::usage(
-                "put the password into a file that only root and group mailsql may read, and name it by --password-file",
-            ));
-        }
-        url => url.to_string(),
-    };
-    let _ = writeln!(text, "url = {}", quoted(&url));
-    if let Some(file) = &init.password_file {
+    let _ = writeln!(text, "url = {}", quoted(&database.to_string()));
+    if let Some(file) = password_file {
         let _ = writeln!(text, "password_file = {}", quoted(&file.display().to_string()));
     }
     let mail = schema.map(|schema| schema.mail.clone()).unwrap_or_default();
@@ -150,7 +163,7 @@ fn starter(init: &Init, schema: Option<&Schema>) -> Result<String, Outcome> {
     let _ =
         writeln!(text, "\n[mail]\nroot = {}\nmaildir = {}\nuid = {uid}\ngid = {gid}", quoted(&root), quoted(&maildir));
     text.push_str(STARTER);
-    Ok(text)
+    text
 }
 
 /// A TOML string.
@@ -183,16 +196,22 @@ mod tests {
 
     #[test]
     fn the_starter_configuration_is_one_that_we_read() {
-        let init =
-            Init { database: "sqlite:/var/lib/mailsql/mail.db".parse().unwrap(), password_file: None, schema: None };
-        let config = Config::parse(&starter(&init, None).unwrap(), Path::new("mailsql.toml")).unwrap();
+        let text = starter(&"sqlite:/var/lib/mailsql/mail.db".parse().unwrap(), None, None);
+        let config = Config::parse(&text, Path::new("mailsql.toml")).unwrap();
         assert!(config.saslauthd.is_some() && config.maps.is_some() && config.lmtp.is_some() && config.ask.is_some());
     }
 
     #[test]
-    fn a_password_never_gets_into_the_starter_configuration() {
-        let init =
-            Init { database: "mysql://mail:mailpass@db1/mail".parse().unwrap(), password_file: None, schema: None };
-        assert!(starter(&init, None).is_err());
+    fn a_password_in_the_url_goes_into_a_private_file_and_not_into_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mailsql.toml");
+        let database = "mysql://mail:mailpass@db1/mail".parse().unwrap();
+        let init = Init { database, password_file: None, schema: None };
+        write_config(&path, &init, None).unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("mailpass"));
+        let config = Config::load(&path).unwrap();
+        assert_eq!(config.database.password().unwrap().unwrap().as_str(), "mailpass");
+        let mode = std::fs::metadata(folder.path().join("db.password")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
     }
 }
