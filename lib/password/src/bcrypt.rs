@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Base 64 of its own order, the last character of the salt only half used: what writers put into the unused bits is
-//! ignored. Bytes after the 72nd are ignored, as everywhere; [`create`](crate::create) refuses such passwords.
+//! ignored. Bytes after the 72nd are ignored, as everywhere; [`create`](crate::create()) refuses such passwords.
 //!
 //! Oddities: `$2x$` is a sign-extension bug of 2011 preserved, and `$2a$` in libxcrypt and PHP deviates on purpose
 //! for the few 8-bit passwords that the bug confused; both go to libcrypt (`$2a$` only when the password has an 8-bit
