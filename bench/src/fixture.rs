@@ -11,13 +11,16 @@ use crate::meter::Counters;
 use anyhow::{Context, Result};
 use mailsql_rig::{Daemon, MariaDb, TempRoot, document};
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Domains the accounts are spread over.
 const DOMAINS: usize = 50;
 /// Room for all accounts in memory: the peer's slow query must not be slow for want of a buffer.
-const BUFFER_POOL: &str = "--innodb-buffer-pool-size=256M";
+const BUFFER_POOL: &str = "--innodb-buffer-pool-size=1G";
 /// The account our daemons change to.
 const USER: (&str, &str) = ("nobody", "nogroup");
+/// Its number, and its group's.
+const NOBODY: u32 = 65_534;
 
 /// What `mailsql db migrate` adds for aliases.
 const ALIASES: &str = "\
@@ -73,13 +76,13 @@ impl Accounts {
             INSERT INTO domains(id, name) SELECT seq + 1, CONCAT('d', LPAD(seq, 2, '0'), '.jp')
               FROM seq_0_to_{};
             INSERT INTO users(id, name, password, domain_id)
-              SELECT seq + 1, CONCAT('u', LPAD(seq, 5, '0')), ENCRYPT('nobody', '$6$fillfillfillfill'),
+              SELECT seq + 1, CONCAT('u', LPAD(seq, GREATEST(5, LENGTH(seq)), '0')), ENCRYPT('nobody', '$6$fillfillfillfill'),
               1 + seq MOD {DOMAINS} FROM seq_0_to_{last} WHERE seq = 0;
             INSERT INTO users(id, name, password, domain_id)
-              SELECT seq + 1, CONCAT('u', LPAD(seq, 5, '0')), (SELECT password FROM users WHERE id = 1),
+              SELECT seq + 1, CONCAT('u', LPAD(seq, GREATEST(5, LENGTH(seq)), '0')), (SELECT password FROM users WHERE id = 1),
               1 + seq MOD {DOMAINS} FROM seq_0_to_{last} WHERE seq > 0;
             UPDATE users SET password =
-              ENCRYPT(CONCAT('pass', LPAD(id - 1, 5, '0')), CONCAT('$6$', LEFT(SHA(id), 16)))
+              ENCRYPT(CONCAT('pass', LPAD(id - 1, GREATEST(5, LENGTH(id - 1)), '0')), CONCAT('$6$', LEFT(SHA(id), 16)))
               WHERE (id - 1) MOD {step} = 0;
             INSERT INTO aliases(name, domain_id, destination)
               SELECT CONCAT('a', SUBSTRING(u.name, 2)), u.domain_id, CONCAT(u.name, '@', d.name)
@@ -120,6 +123,58 @@ impl Accounts {
     }
 }
 
+/// Accounts on SQLite, with a configuration of ours.
+pub(crate) struct Embedded {
+    pub(crate) site: Site,
+    /// Accounts spread over all.
+    pub(crate) spread: Vec<Account>,
+    /// The accounts that can log in.
+    pub(crate) logins: Vec<Account>,
+}
+
+impl Embedded {
+    /// A database made by `mailsql init` and filled by the sqlite3 program.
+    pub(crate) fn make(total: usize, logins: usize, spread: usize, sections: &str) -> Result<Self> {
+        let root = TempRoot::new()?;
+        root.folder("db", 0o777, NOBODY, NOBODY)?;
+        let file = root.join("db").join("mail.db");
+        let url = format!("sqlite:{}", file.display());
+        let site = Site::with(root, &format!("url = \"{url}\""), sections)?;
+        let mut init = Command::new(mailsql_rig::program("mailsql")?);
+        init.arg("--config").arg(&site.config).args(["init", "--database", &url]);
+        mailsql_rig::run(init, b"")?.ok()?;
+        let step = |count: usize| (total / count.max(1)).max(1);
+        let logins: Vec<Account> = (0..total).step_by(step(logins)).take(logins).map(Account::number).collect();
+        let mut sql = format!(
+            "PRAGMA synchronous = OFF; BEGIN;
+             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {DOMAINS} - 1)
+               INSERT INTO domains(id, name) SELECT i + 1, printf('d%02d.jp', i) FROM n;
+             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {total} - 1)
+               INSERT INTO users(name, password, domain_id)
+               SELECT printf('u%05d', i), '$6$fillfillfillfill${}', 1 + i % {DOMAINS} FROM n;\n",
+            "x".repeat(86)
+        );
+        for (number, account) in logins.iter().enumerate() {
+            let hash = mailsql_password::host_crypt(account.password.as_bytes(), &format!("$6$salt{number:012}$"));
+            let hash = hash.context("no libcrypt")?;
+            let name = &account.local;
+            sql.push_str(&format!("UPDATE users SET password = '{hash}' WHERE name = '{name}';\n"));
+        }
+        sql.push_str("COMMIT; ANALYZE;");
+        let mut sqlite = Command::new("sqlite3");
+        sqlite.arg(&file);
+        mailsql_rig::run(sqlite, sql.as_bytes())?.ok().with_context(|| format!("making {total} accounts"))?;
+        for name in ["mail.db", "mail.db-wal", "mail.db-shm"] {
+            let file = file.with_file_name(name);
+            if file.exists() {
+                std::os::unix::fs::chown(file, Some(NOBODY), Some(NOBODY))?;
+            }
+        }
+        let spread = (0..total).step_by(step(spread)).take(spread).map(Account::number).collect();
+        Ok(Self { site, spread, logins })
+    }
+}
+
 /// A configuration of ours in a temporary folder.
 pub(crate) struct Site {
     root: TempRoot,
@@ -130,15 +185,18 @@ impl Site {
     /// Reads the accounts with the document's SELECT-only user. `{run}` in `sections` is the folder of sockets.
     pub(crate) fn on(accounts: &Accounts, sections: &str) -> Result<Self> {
         let root = TempRoot::new()?;
+        let password = root.write_mode("db.password", document::PASSWORD, 0o600)?;
+        let database = format!("url = \"{}\"\npassword_file = \"{}\"", accounts.db().url(), password.display());
+        Self::with(root, &database, sections)
+    }
+
+    fn with(root: TempRoot, database: &str, sections: &str) -> Result<Self> {
         for folder in ["run", "state", "control"] {
             root.folder(folder, 0o777, 0, 0)?;
         }
-        let password = root.write_mode("db.password", document::PASSWORD, 0o600)?;
         let text = format!(
-            "[database]\nurl = \"{}\"\npassword_file = \"{}\"\n\n[serve]\nuser = \"{}\"\ngroup = \"{}\"\n\n\
+            "[database]\n{database}\n\n[serve]\nuser = \"{}\"\ngroup = \"{}\"\n\n\
              [state]\ndir = \"{}\"\n\n[control]\ndir = \"{}\"\n\n{}",
-            accounts.db().url(),
-            password.display(),
             USER.0,
             USER.1,
             root.join("state").display(),

@@ -2,6 +2,7 @@
 
 mod policy;
 mod saslauthd;
+mod scale;
 mod socketmap;
 
 use crate::figures::Figures;
@@ -21,4 +22,4 @@ pub(crate) struct Area {
 }
 
 /// All areas.
-pub(crate) const AREAS: [Area; 3] = [saslauthd::AREA, socketmap::AREA, policy::AREA];
+pub(crate) const AREAS: [Area; 4] = [saslauthd::AREA, socketmap::AREA, policy::AREA, scale::AREA];

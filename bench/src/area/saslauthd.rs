@@ -194,7 +194,7 @@ fn request(account: &Account, service: &str) -> Result<Vec<u8>> {
 }
 
 /// Clients that share the accounts out among themselves: client K takes every account K, K + clients, …
-fn login_load(
+pub(super) fn login_load(
     accounts: &[Account],
     socket: PathBuf,
     service: &str,

@@ -267,7 +267,7 @@ fn socketmap(socket: &Path, map: &str) -> String {
 }
 
 /// Clients with a connection each; client K begins at another place of the keys.
-fn raw_load(
+pub(super) fn raw_load(
     socket: &Path,
     map: &str,
     keys: &[String],
