@@ -147,7 +147,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Outcome> {
 /// The text of a first configuration; a url is shown without its password.
 fn starter(database: &DatabaseUrl, password_file: Option<&Path>, schema: Option<&Schema>) -> String {
     let mut text = String::from(
-        "# mailsql: see mailsql.toml(5) for every key. A service runs when its section is here.\n\n[database]\n",
+        "# A service runs when its section is here. A misspelt key is refused with its line and the nearest known one.\n\n[database]\n",
     );
     let _ = writeln!(text, "url = {}", quoted(&database.to_string()));
     if let Some(file) = password_file {
